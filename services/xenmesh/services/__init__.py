@@ -1,0 +1,1 @@
+"""Who speaks in Dom0: the xenmesh services and their daemon."""

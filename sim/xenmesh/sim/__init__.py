@@ -1,0 +1,1 @@
+"""A host without Xen: a xenstored and guests that live on it."""

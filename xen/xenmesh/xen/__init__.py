@@ -1,0 +1,1 @@
+"""What Xen is: a xenstore client for anyio."""

@@ -1,0 +1,1 @@
+"""The xenstore protocol, both sides, without IO."""
