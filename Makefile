@@ -17,7 +17,7 @@ venv: .venv/ready  ## the environment alone, in .venv
 .venv/ready: requirements/run.txt $(foreach room,$(ROOMS),$(room)/pyproject.toml)
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/run.txt
-	.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation $(EDITABLE)
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@
 
 dev: build/dev/ready  ## an editable environment with the test tools, in build/dev
@@ -25,7 +25,7 @@ dev: build/dev/ready  ## an editable environment with the test tools, in build/d
 build/dev/ready: requirements/test.txt $(foreach room,$(ROOMS),$(room)/pyproject.toml)
 	$(PYTHON) -m venv build/dev
 	build/dev/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/test.txt
-	build/dev/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation $(EDITABLE)
+	PATH="$(CURDIR)/build/dev/bin:$$PATH" build/dev/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@
 
 .PHONY: help venv dev
