@@ -1,0 +1,1 @@
+"""What a daemon in Dom0 is: ``xenmeshd``, its configuration, its log, and how it answers to systemd."""
