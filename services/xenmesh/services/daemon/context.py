@@ -7,9 +7,10 @@ A service ``store`` is a folder ``xenmesh.services.store`` with
 * ``service.py``: the coroutine ``async def run(bus: Bus, config: StoreConfig, context: Context) -> None``.
 
 ``bus`` is connected, is the service's own (its user and permissions), and is closed by the daemon after ``run`` has ended. ``run`` calls
-``context.ready()`` when the state is whole and published and requests are taken. It ends only by being cancelled, which is the order to
-drain: let the running handlers finish and return or let the cancellation pass, within ``DRAIN`` seconds. Anything else that it raises, and a
-return without that order, is a crash: the daemon logs it and ends with an exit code, and systemd starts it again.
+``context.ready()`` when the state is whole and published and requests are taken, works until ``await context.stopped()`` returns, then
+drains (refuses new requests, lets the running ones finish, says that it stops) and returns. ``DRAIN`` seconds after the order it is
+cancelled. Whatever it raises, and a return without that order, is a crash: the daemon logs it and ends with an exit code, and systemd
+starts it again.
 A peer that is away (xenstored, the bus) is no reason to end: reconnect.
 """
 
@@ -19,10 +20,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
+
 __all__ = ["DRAIN", "Alive", "Context"]
 
 DRAIN = 8.0
-"""Seconds that a service has to drain before it is left behind; systemd's TimeoutStopSec is longer."""
+"""Seconds that a service has to drain before it is cancelled; systemd's TimeoutStopSec is longer."""
 
 Alive = Callable[[], Awaitable[None]]
 """One real round trip over the very connection and read path that the service works with, such as one read of a node that is always there.
@@ -53,6 +56,9 @@ class Context:
 
     xenstore: Path | None = None
     """xenstored's socket or device; None: look where libxenstore looks (``$XENSTORED_PATH``, ..., then ``/dev/xen/xenbus``)."""
+
+    stopped: Callable[[], Awaitable[None]] = anyio.sleep_forever
+    """Returns when the service is to drain and end; at once if that was ordered already."""
 
     ready: Callable[[], None] = _no_word
     """Say once that the service takes requests."""
