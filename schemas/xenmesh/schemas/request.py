@@ -25,6 +25,7 @@ __all__ = [
     "SincePage",
     "Snapshot",
     "SnapshotPage",
+    "decode_command",
 ]
 
 R = TypeVar("R")
@@ -55,6 +56,25 @@ class Command(
 
     deadline: float | None = None
     """As for `Query`; a command whose deadline has passed is refused before anything is touched."""
+
+
+class _Op(msgspec.Struct):
+    op: str
+
+
+C = TypeVar("C", bound=Command)
+
+
+def decode_command(data: bytes, kind: type[C]) -> C:
+    """The command of that kind in ``data``.
+
+    msgspec takes a lone tagged struct without its tag; here ``op`` is demanded, so that no answer or event can pass for a command.
+
+    Raises:
+        msgspec.DecodeError: it is not one: another ``op`` or none, a field that ``kind`` does not know, a value of the wrong type.
+    """
+    msgspec.json.decode(data, type=_Op)
+    return msgspec.json.decode(data, type=kind)
 
 
 class Outcome(msgspec.Struct, Generic[R], frozen=True, kw_only=True):

@@ -14,8 +14,11 @@ from . import domain, guest, metrics, request, service, store
 from .envelope import Event
 
 __all__ = [
+    "ADDRESSES",
+    "COMMON",
     "DECLARATIONS",
     "OPERATOR",
+    "PUBLIC_CLASSES",
     "VIEW",
     "Declaration",
     "Verb",
@@ -27,10 +30,13 @@ __all__ = [
     "heartbeat",
     "matches",
     "of",
+    "own",
     "owner_of",
+    "pattern",
     "prefix",
     "query",
     "state_key",
+    "token",
 ]
 
 ROOT = "xen.v1"
@@ -155,6 +161,35 @@ def of(event: Event) -> str:
             return f"evt.guest.{token(uuid)}.{token(area)}"
         case _:
             raise TypeError(f"{type(event).__name__} has no subject of its own")
+
+
+ADDRESSES: dict[type[Event], str] = {
+    store.Changed: "store.{domid}.{area}",
+    store.Removed: "store.{domid}.{area}",
+    store.DomainSeen: "store.{domid}.domain",
+    store.DomainGone: "store.{domid}.domain",
+    store.Capped: "store.{domid}.domain",
+    store.Flooding: "evt.service.store.flooding",
+    service.Started: "evt.service.{service}.started",
+    service.Stopping: "evt.service.{service}.stopping",
+    service.Source: "evt.service.{service}.source",
+    service.ServiceState: "state.service.{service}",
+    service.Audit: "audit.{service}.{verb}",
+    domain.Lifecycle: "evt.domain.{uuid}.lifecycle",
+    domain.Vanished: "evt.domain.{uuid}.vanished",
+    domain.Task: "evt.task.{task}.{phase}",
+    domain.Domain: "state.domain.{uuid}",
+    guest.GuestChanged: "evt.guest.{uuid}.{area}",
+    guest.GuestInfo: "state.guest.{uuid}",
+    metrics.Sample: "tele.{owner}",
+    metrics.Columns: "tele.{owner}",
+}
+"""Where each type is said, with its parameters named; what `of` makes of one always fits. For documents and for consumers' patterns."""
+
+
+def pattern(kind: type[Event]) -> str:
+    """The pattern of all subjects of that type: ``store.*.domain``."""
+    return re.sub(r"\{\w+\}", "*", ADDRESSES[kind]).replace("tele.*", "tele.>")
 
 
 def own(name: str, event: service.ServiceEvent) -> str:
