@@ -28,4 +28,42 @@ build/dev/ready: requirements/test.txt $(foreach room,$(ROOMS),$(room)/pyproject
 	PATH="$(CURDIR)/build/dev/bin:$$PATH" build/dev/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@
 
-.PHONY: help venv dev
+up: venv  ## start the whole mesh; ARGS='--for 20' passes arguments
+	.venv/bin/xenmesh up $(ARGS)
+
+# The tests run against the wheels, in an environment of their own: never against the tree.
+build/test/tools: requirements/test.txt
+	$(PYTHON) -m venv build/test
+	build/test/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@touch $@
+
+build/test/rooms: build/test/tools $(SOURCES)
+	rm -rf build/wheels
+	PATH="$(CURDIR)/build/test/bin:$$PATH" build/test/bin/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w build/wheels $(addprefix ./,$(ROOMS))
+	build/test/bin/pip install -q --disable-pip-version-check --no-deps --no-index --force-reinstall build/wheels/*.whl
+	@touch $@
+
+wheels: build/test/rooms  ## the wheels of all rooms, in build/wheels
+
+check: build/test/rooms  ## formatting, lint, types, arrows between the rooms
+	build/test/bin/ruff format --check -q .
+	build/test/bin/ruff check -q .
+	build/test/bin/mypy --no-error-summary $(foreach room,$(ROOMS),-p xenmesh.$(room))
+	build/test/bin/lint-imports --no-cache | tail -n 4
+
+test: check  ## every check and every test but those of the lab
+	build/test/bin/pytest -q -n auto $(ARGS)
+	$(MAKE) -s coverage
+
+# The rooms that only compute are covered to the last branch, by their own tests.
+coverage: build/test/rooms  ## branch coverage of the pure rooms, 100 %
+	build/test/bin/coverage run -m pytest -q -p no:randomly $(PURE_TESTS)
+	build/test/bin/coverage report --fail-under=100 --include='$(PURE)'
+
+PURE_TESTS := tests/schemas tests/xenstore
+PURE       := */xenmesh/schemas/*,*/xenmesh/xenstore/*
+
+generate: dev  ## write everything that is generated
+	build/dev/bin/python -m xenmesh.schemas.asyncapi --write schemas/xenmesh/schemas/generated
+
+.PHONY: help venv dev up wheels check test coverage generate
