@@ -18,6 +18,9 @@
     │   ├── PayloadError         a request that cannot be read (server side); has an errno `code`
     │   └── ReplyError           a reply that cannot be read (client side)
     └── LinkError                the world's
+        ├── UnreachableError     no xenstored answers there
+        ├── DisconnectedError    asked while there is no connection; nothing was sent
+        ├── TransactionLostError the connection went before the commit: nothing of it was done
         ├── OutcomeUnknown       the connection went while a request was under way
         └── ListingError         a directory could not be listed whole
 
@@ -36,6 +39,7 @@ __all__ = [
     "CODES",
     "AccessError",
     "ConflictError",
+    "DisconnectedError",
     "ExistsError",
     "Fact",
     "FramingError",
@@ -52,6 +56,8 @@ __all__ = [
     "ReplyError",
     "ServerError",
     "TooLongError",
+    "TransactionLostError",
+    "UnreachableError",
     "UnsupportedError",
     "UsageError",
     "XenstoreError",
@@ -227,6 +233,24 @@ class LinkError(XenstoreError):
     """The way to the server failed."""
 
     code = "link"
+
+
+class UnreachableError(LinkError):
+    """No xenstored can be reached: none runs, or the endpoint is not ours to open."""
+
+    code = "unreachable"
+
+
+class DisconnectedError(LinkError):
+    """Asked while there is no connection. Nothing was sent; ask again once the state is UP."""
+
+    code = "disconnected"
+
+
+class TransactionLostError(LinkError):
+    """The connection went before the commit was sent: nothing of the transaction was done. Run it again once UP."""
+
+    code = "transaction_lost"
 
 
 class OutcomeUnknown(LinkError):  # noqa: N818 - says what is the case, as anyio's names do

@@ -31,6 +31,7 @@ __all__ = [
     "GetQuota",
     "Introduce",
     "IsDomainIntroduced",
+    "Message",
     "Mkdir",
     "Part",
     "Read",
@@ -126,8 +127,8 @@ def _token(token: bytes) -> bytes:
     return token
 
 
-class Request(Generic[R]):
-    """A request whose answer is an R.
+class Message:
+    """What can be sent to a server.
 
     `op` is its packet type; `repeatable` tells whether doing it twice leaves the store as doing it once.
     """
@@ -139,6 +140,15 @@ class Request(Generic[R]):
         """Return the payload. Raises UsageError (PathError, ...) for what no server accepts."""
         raise NotImplementedError
 
+    def __str__(self) -> str:
+        name = self.op.name
+        path = getattr(self, "path", None)
+        return name if path is None else f"{name} {path}"
+
+
+class Request(Message, Generic[R]):
+    """A message whose answer is an R."""
+
     def parse_reply(self, payload: bytes) -> R:
         """Read the answer. Raises ReplyError."""
         raise NotImplementedError
@@ -146,11 +156,6 @@ class Request(Generic[R]):
     def format_reply(self, value: R) -> bytes:
         """Return the payload of the answer `value`."""
         raise NotImplementedError
-
-    def __str__(self) -> str:
-        name = self.op.name
-        path = getattr(self, "path", None)
-        return name if path is None else f"{name} {path}"
 
 
 class _Acknowledged(Request[None]):
