@@ -66,4 +66,11 @@ PURE       := */xenmesh/schemas/*,*/xenmesh/xenstore/*
 generate: dev  ## write everything that is generated
 	build/dev/bin/python -m xenmesh.schemas.asyncapi --write schemas/xenmesh/schemas/generated
 
-.PHONY: help venv dev up wheels check test coverage generate
+lab:             ## a real Xen Dom0 under QEMU: built where that is due, and running
+	@tests/lab/xenlab build
+	@tests/lab/xenlab start
+
+test-lab: build/test/rooms  ## the tests in the lab's Dom0; boots it, and stops it if it booted it
+	XENMESH_RIGS=required XENMESH_WHEELS=build/wheels build/test/bin/pytest -q -n 0 -m lab tests/lab $(ARGS)
+
+.PHONY: help venv dev up wheels check test coverage generate lab test-lab
