@@ -52,7 +52,7 @@ check: build/test/rooms  ## formatting, lint, types, arrows between the rooms
 	build/test/bin/lint-imports --no-cache | tail -n 4
 
 test: check  ## every check and every test but those of the lab
-	build/test/bin/pytest -q -n auto $(ARGS)
+	XENMESH_WHEELS=1 build/test/bin/pytest -q -n auto $(ARGS)
 	$(MAKE) -s coverage
 
 # The rooms that only compute are covered to the last branch, by their own tests.
