@@ -24,7 +24,7 @@ import anyio
 
 __all__ = ["DRAIN", "Alive", "Context"]
 
-DRAIN = 8.0
+DRAIN = 12.0
 """Seconds that a service has to drain before it is cancelled; systemd's TimeoutStopSec is longer."""
 
 Alive = Callable[[], Awaitable[None]]
