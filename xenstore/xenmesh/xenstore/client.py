@@ -21,8 +21,8 @@ from collections import deque
 from typing import NamedTuple, Union
 
 from xenmesh.xenstore.errors import (
+    DisconnectedError,
     FramingError,
-    LinkError,
     OutcomeUnknown,
     ProtocolError,
     ReplyError,
@@ -139,10 +139,10 @@ class ClientConnection:
     def request(self, message: Message, tx_id: int = 0) -> int:
         """Take a request and return its req_id; next, send `data_to_send()`.
 
-        Raises UsageError (PathError, TooLongError, ...) for what must not be sent, LinkError once the connection has ended.
+        Raises UsageError (PathError, TooLongError, ...) for what must not be sent, DisconnectedError once the connection has ended.
         """
         if not self._open:
-            raise LinkError("the connection has ended")
+            raise DisconnectedError("the connection has ended")
         payload = message.payload()
         if len(payload) > self.link.payload_max:
             raise TooLongError("payload", len(payload), self.link.payload_max)
