@@ -15,7 +15,7 @@ import difflib
 import importlib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, cast
 
@@ -95,6 +95,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     services: dict[str, msgspec.Struct]
     """By service: its own ``<Name>Config``. Only the services asked for."""
 
+    files: tuple[Path, ...]
+    """Those that were read, in their order."""
+
     origins: dict[str, str]
     """By ``section.key``: who set it. What is missing stands at its default."""
 
@@ -134,9 +137,9 @@ def load(
     """
     wanted = tuple(names)
     found: dict[str, dict[str, Value]] = {}
-    for file in [DIRECTORY] if files is None else list(files):
-        for each in find_files(file) if file.is_dir() else [file]:
-            _add(found, _read(each))
+    read = tuple(find_files() if files is None else _expand(files))
+    for file in read:
+        _add(found, _read(file))
     _add(found, _from_environment(environment))
     sections = _SECTIONS | {name: _service_config(name) for name in (SERVICES if whole else wanted)}
     made = {name: _section(name, kind, found.get(name, {})) for name, kind in sections.items()}
@@ -145,6 +148,7 @@ def load(
         bus=cast("BusConfig", made["bus"]),
         xenstore=cast("XenstoreConfig", made["xenstore"]),
         services={name: made[name] for name in wanted},
+        files=read,
         origins={f"{section}.{key}": value.origin for section, keys in found.items() for key, value in keys.items()},
     )
 
@@ -190,6 +194,11 @@ def show(config: Config) -> str:
 def _toml(value: object) -> str:
     # JSON's strings, numbers, booleans and lists are TOML's as well; a key without value cannot be said in TOML.
     return '""' if value is None else msgspec.json.encode(value).decode()
+
+
+def _expand(files: Iterable[Path]) -> Iterator[Path]:
+    for file in files:
+        yield from find_files(file) if file.is_dir() else [file]
 
 
 def _read(file: Path) -> dict[str, dict[str, Value]]:
@@ -276,7 +285,7 @@ def _meant(word: str, allowed: Iterable[str]) -> str:
 
 
 def well(kind: object) -> str:
-    """In words, what a value of the type ``kind`` looks like: ``a number above 0.0, at most 600.0``."""
+    """In words, what a value of the type ``kind`` looks like: ``a number above 0, at most 600``."""
     from msgspec import inspect  # needed for an error alone
 
     return _words(inspect.type_info(kind))

@@ -14,7 +14,7 @@ from xenmesh.schemas.subjects import token
 
 from .errors import HostIdError
 
-__all__ = ["FILE", "host_id"]
+__all__ = ["FILE", "host_id", "kept_id"]
 
 FILE = "host-id"
 """Its name in the state directory."""
@@ -26,11 +26,10 @@ def host_id(state: Path) -> str:
     Raises:
         HostIdError: the file holds something else, or cannot be read or made.
     """
+    kept = kept_id(state)
+    if kept is not None:
+        return kept
     file = state / FILE
-    try:
-        return _read(file)
-    except FileNotFoundError:
-        pass
     try:
         _keep(file, f"{uuid.uuid4()}\n")
     except OSError as error:
@@ -39,6 +38,18 @@ def host_id(state: Path) -> str:
             f"choose another with [mesh] state, or set [mesh] host."
         ) from error
     return _read(file)
+
+
+def kept_id(state: Path) -> str | None:
+    """The id kept in ``state``, if there is one already.
+
+    Raises:
+        HostIdError: the file holds something else, or cannot be read.
+    """
+    try:
+        return _read(state / FILE)
+    except FileNotFoundError:
+        return None
 
 
 def _read(file: Path) -> str:

@@ -125,7 +125,10 @@ class JournalHandler(logging.Handler):
             if os.write(file, data) != len(data):
                 raise error
             fcntl.fcntl(file, fcntl.F_ADD_SEALS, _ALL_SEALS)
-            socket.send_fds(self._socket, [b""], [file], 0, self._address)
+            # Not socket.send_fds: Python 3.11's leaves the address out.
+            self._socket.sendmsg(
+                [], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, file.to_bytes(4, sys.byteorder))], 0, self._address
+            )
         finally:
             os.close(file)
 

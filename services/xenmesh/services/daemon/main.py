@@ -15,9 +15,9 @@ from xenmesh.bus.abc import Bus
 from xenmesh.schemas.subjects import DECLARATIONS
 
 from . import journal
-from .config import DIRECTORY, SERVICES, Config, credential, find_files, load, show
+from .config import DIRECTORY, SERVICES, Config, credential, load, show
 from .errors import DaemonError
-from .hostid import FILE
+from .hostid import FILE, kept_id
 from .process import Process, service
 from .systemd import Notifier, watchdog_interval
 
@@ -51,8 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    if not given.services and not (given.check or given.print_config):
-        parser.error(f"name a service: {', '.join(SERVICES)}, or all")
+    unknown = [name for name in given.services if name not in (*SERVICES, "all")]
+    if unknown or not (given.services or given.check or given.print_config):
+        problem = f"there is no service {unknown[0]!r}" if unknown else "name a service"
+        parser.error(f"{problem}; there are: {', '.join(SERVICES)}, and all")
     names = tuple(dict.fromkeys(SERVICES if not given.services or "all" in given.services else given.services))
     try:
         config = load(names, given.config, whole=given.check or given.print_config)
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(show(config))
             return 0
         if given.check:
-            sys.stdout.write(_plan(config, given.config))
+            sys.stdout.write(_plan(config))
             return 0
         return _run(config)
     except DaemonError as error:
@@ -76,14 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "services",
-        nargs="*",
-        metavar="service",
-        choices=[*SERVICES, "all"],
-        default=[],
-        help="what to run: " + ", ".join(SERVICES) + ", all",
-    )
+    parser.add_argument("services", nargs="*", metavar="service", help="what to run; see above")
     parser.add_argument(
         "--config",
         type=Path,
@@ -97,13 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _plan(config: Config, given: list[Path] | None) -> str:
+def _plan(config: Config) -> str:
     """What would run, and with what."""
-    files = [each for file in (given or [DIRECTORY]) for each in (find_files(file) if file.is_dir() else [file])]
-    kept = Path(config.mesh.state, FILE)
-    host = config.mesh.host or (kept.read_text().strip() if kept.exists() else f"made at the first start and kept in {kept}")
+    state = Path(config.mesh.state)
+    host = config.mesh.host or kept_id(state) or f"made at the first start and kept in {state / FILE}"
     lines = [
-        f"configuration  {', '.join(map(str, files)) or 'defaults'}",
+        f"configuration  {', '.join(map(str, config.files)) or f'defaults; nothing in {DIRECTORY}'}",
         f"host           {host}",
         f"bus            {config.bus.url}",
         f"xenstore       {config.xenstore.path or 'where libxenstore looks'}",
