@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -118,13 +119,13 @@ def _run(config: Config) -> int:
         host = config.host()
         keys = {name: credential(config.bus, name) for name in config.services}
 
-        async def connect(name: str) -> Bus:
-            from xenmesh.bus.nats import connect
+        from xenmesh.bus.nats import connect
 
-            return await connect(config.bus.url, user=name, seed=keys[name], host=host, timeout=config.bus.wait)
+        def connected(name: str) -> AbstractAsyncContextManager[Bus]:
+            return connect(config.bus.url, user=name, host=host, seed=keys[name], deadline=config.bus.wait)
 
         runs = {name: service(name) for name in config.services}
-        process = Process(runs, config, host, connect, Notifier(), watchdog_interval())
+        process = Process(runs, config, host, connected, Notifier(), watchdog_interval())
         _log.info("xenmeshd %s: %s on host %s", version("xenmesh-services"), ", ".join(runs), host)
         anyio.run(process.run)
     except DaemonError as error:

@@ -11,6 +11,7 @@ import importlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -20,7 +21,7 @@ import msgspec
 from anyio import CancelScope
 
 from xenmesh.bus.abc import Bus
-from xenmesh.bus.errors import BusError, KeyFileError
+from xenmesh.bus.errors import BusError, Forbidden, KeyFileError
 from xenmesh.bus.message import BusState
 
 from . import knock
@@ -38,8 +39,8 @@ _log = logging.getLogger(__name__)
 Run = Callable[[Bus, msgspec.Struct, Context], Awaitable[None]]
 """A service's coroutine, as `context` describes it."""
 
-Connect = Callable[[str], Awaitable[Bus]]
-"""A connection for the bus user of that name; raises `BusError` when there is none to be had in time."""
+Connect = Callable[[str], AbstractAsyncContextManager[Bus]]
+"""A connection for the bus user of that name, closed at the end; raises `BusError` when there is none to be had in time."""
 
 _STATUS_PAUSE = 1.0  # seconds between two status lines; systemd keeps only the last one
 
@@ -119,34 +120,30 @@ class Process:
             _log.warning("did not drain within %g s: cut short", DRAIN)
 
     async def _live(self, name: str, run: Run) -> None:
-        bus = await self._connected(name)
-        if bus is None:
-            return
-        self._buses[name] = bus
-        forget = bus.on_state(partial(self._bus_changed, name))
-        self._proofs.append(Proof(name, "the bus", bus.settle, partial(knock.at_bus, self._config.bus.url)))
-        try:
+        async with AsyncExitStack() as stack:
+            bus = await self._connected(name, stack)
+            if bus is None:
+                return
+            self._buses[name] = bus
+            stack.callback(bus.on_state(partial(self._bus_changed, name)))
+            self._proofs.append(Proof(name, "the bus", partial(_settle, bus), partial(knock.at_bus, self._config.bus.url)))
             await run(bus, self._config.services[name], self._context(name))
-        finally:
-            forget()
-            with CancelScope(shield=True):  # bounded by the bus itself
-                await bus.close()
-        if not self._stop.is_set():
-            raise ServiceFailed(name, "ended without being told to")
+            if not self._stop.is_set():
+                raise ServiceFailed(name, "ended without being told to")
 
-    async def _connected(self, name: str) -> Bus | None:
-        """The service's bus; None when it is time to end before there is one."""
-        found: list[Bus] = []
+    async def _connected(self, name: str, stack: AsyncExitStack) -> Bus | None:
+        """The service's bus, which ``stack`` closes; None when it is time to end before there is one."""
+        bus: Bus | None = None
         failure: DaemonError | None = None
+
+        async def give_up() -> None:
+            await self._stop.wait()
+            group.cancel_scope.cancel()
+
         async with anyio.create_task_group() as group:
-
-            async def give_up() -> None:
-                await self._stop.wait()
-                group.cancel_scope.cancel()
-
             group.start_soon(give_up)
             try:
-                found.append(await self._connect(name))
+                bus = await stack.enter_async_context(self._connect(name))
             except KeyFileError as error:
                 failure = CredentialError(str(error.facts["file"]), "", str(error.facts["why"]))
             except BusError as error:
@@ -154,7 +151,7 @@ class Process:
             group.cancel_scope.cancel()
         if failure is not None:
             raise failure
-        return found[0] if found else None
+        return bus
 
     def _context(self, name: str) -> Context:
         path = self._config.xenstore.path
@@ -227,6 +224,12 @@ class Process:
                     continue
                 _log.info("%s: draining, for %g s at most", received.name, DRAIN)
                 self.stop()
+
+
+async def _settle(bus: Bus) -> None:
+    """The watchdog's round trip over a bus; that the server forbids something is an answer too, and the service's own to find out."""
+    with suppress(Forbidden):
+        await bus.settle()
 
 
 def _only(error: BaseException) -> BaseException:
