@@ -70,7 +70,7 @@ class Changed(Event, frozen=True, kw_only=True, tag="store.changed"):
 
 
 class Removed(Event, frozen=True, kw_only=True, tag="store.removed"):
-    """A node is gone, and with it all that was below it."""
+    """A node is gone, and with it all that was below it; or it has outgrown its cap, which `Capped` tells, and is no longer read."""
 
     domid: int | None
     uuid: str | None
@@ -90,9 +90,14 @@ class DomainSeen(Event, frozen=True, kw_only=True, tag="store.domain"):
     generation: int
     """Counted per domid: a domid that is used again has another generation, and is another domain."""
 
+    missing: bool = False
+    """xenstored was lost and came back without it. Its nodes are removed, since the store has none; whether the domain lives, only the
+    hypervisor knows. It stays so until the store has it again, or has another under its domid (then `DomainGone` is said of this one)."""
+
 
 class DomainGone(Event, frozen=True, kw_only=True, tag="store.gone"):
-    """The domain has left xenstore. Never said because xenstored was lost or came back empty: see `xenmesh.schemas.service.Source`."""
+    """The domain has left xenstore: it was there on this connection, and has now neither a node nor an introduction. Never said because xenstored
+    was lost or came back empty: see ``DomainSeen.missing`` and `xenmesh.schemas.service.Source`."""
 
     domid: int
     uuid: str | None
