@@ -6,15 +6,18 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from rigs.waiting import eventually
 from rigs.xenstored import Xenstored
 
+from xenmesh.xen.xenstore import transport as transport_module
 from xenmesh.xen.xenstore.transport import (
     DEVICES,
     SOCKETS,
     DeviceTransport,
     SocketTransport,
+    Transport,
     endpoints,
     open_transport,
 )
@@ -70,7 +73,7 @@ async def test_nothing_there_names_what_was_tried(short_dir: Path, monkeypatch: 
     monkeypatch.setenv("XENSTORED_PATH", str(short_dir / "socket"))
 
     with pytest.raises(UnreachableError, match="No such file") as caught:
-        open_transport()
+        await open_transport()
     assert caught.value.facts["tried"] == str(short_dir / "socket")
 
 
@@ -80,12 +83,48 @@ async def test_a_dead_socket_is_unreachable(short_dir: Path) -> None:
         dead.bind(str(path))
 
     with pytest.raises(UnreachableError, match="refused"):
-        open_transport(str(path))
+        await open_transport(str(path))
+
+
+async def test_a_full_backlog_is_waited_for(short_dir: Path) -> None:
+    # C xenstored listens with a backlog of one: two clients that start together meet it
+    path = short_dir / "socket"
+    opened: list[Transport] = []
+    accepted: list[socket.socket] = []
+
+    async def open_one() -> None:
+        opened.append(await open_transport(str(path)))
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen(1)
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(open_one)
+            await eventually(lambda: opened, "the first")
+            assert len(opened) < 8
+            while len(accepted) < 8:
+                accepted.append(server.accept()[0])
+                await eventually(lambda: len(opened) > len(accepted) or len(opened) == 8, "the next")
+    for end in (*opened, *accepted):
+        end.close()
+
+
+async def test_a_backlog_that_stays_full_is_unreachable(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_module, "BACKLOG_PATIENCE", 0.01)
+    path = short_dir / "socket"
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
+        server.bind(str(path))
+        server.listen(0)
+        first.connect(str(path))
+
+        with pytest.raises(UnreachableError, match="temporarily"):
+            await open_transport(str(path))
 
 
 async def test_a_socket_is_taken_for_a_socket(xenstored: Xenstored, monkeypatch: pytest.MonkeyPatch, ends: Ends) -> None:
     monkeypatch.setenv("XENSTORED_PATH", str(xenstored.socket))
-    transport = open_transport()
+    transport = await open_transport()
     transport.start(ends.events.extend, ends.losses.append)
 
     transport.connection.request(Read("/nope"))
@@ -99,7 +138,7 @@ async def test_a_socket_is_taken_for_a_socket(xenstored: Xenstored, monkeypatch:
 async def test_anything_else_is_taken_for_the_device(short_dir: Path) -> None:
     os.mkfifo(short_dir / "xenbus")
 
-    transport = open_transport(str(short_dir / "xenbus"), portable=True)
+    transport = await open_transport(str(short_dir / "xenbus"), portable=True)
 
     assert isinstance(transport, DeviceTransport)
     assert transport.connection.portable

@@ -112,7 +112,7 @@ class Xenstore(Operations):
         UnreachableError if none answers now; later losses are mended by reconnecting, unless `reconnect` is off.
         """
         store = cls(path, reconnect=reconnect, portable=portable)
-        store._open()
+        await store._open()
         keeper = asyncio.create_task(store._keep(), name="xenstore reconnect")
         try:
             yield store
@@ -124,8 +124,8 @@ class Xenstore(Operations):
 
     # -- the connection
 
-    def _open(self) -> None:
-        transport = open_transport(self._path, portable=self._portable)
+    async def _open(self) -> None:
+        transport = await open_transport(self._path, portable=self._portable)
         self._lost.clear()
         self._session = Session(transport, self._watch_event, self._session_lost)
         self._connects += 1
@@ -159,7 +159,7 @@ class Xenstore(Operations):
                 await anyio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter, no secret
                 delay = min(delay * 2, RECONNECT_MAX)
                 with suppress(LinkError):
-                    self._open()
+                    await self._open()
             if await self._restore():
                 self._enter(State.RESYNCED)
 

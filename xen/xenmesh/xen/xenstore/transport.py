@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import anyio
+
 from xenmesh.xenstore.client import DEVICE, SOCKET, ClientConnection, Event
 from xenmesh.xenstore.errors import LinkError, UnreachableError
 
@@ -25,6 +27,10 @@ _READ_SIZE = 256 * 1024
 SOCKETS = ("/run/xenstored/socket", "/var/run/xenstored/socket")
 DEVICES = ("/dev/xen/xenbus", "/proc/xen/xenbus", "/dev/xen/xenstore", "/kern/xen/xenbus")
 """Linux, older Linux, FreeBSD, NetBSD."""
+
+BACKLOG_PAUSE = 0.002
+BACKLOG_PATIENCE = 2.0
+"""Seconds between attempts, and in all, while the server has yet to accept others."""
 
 OnEvents = Callable[[list[Event]], None]
 OnLost = Callable[[LinkError], None]
@@ -55,7 +61,7 @@ def endpoints(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
     return (*SOCKETS, *DEVICES)
 
 
-def open_transport(path: str | None = None, *, portable: bool = False) -> Transport:
+async def open_transport(path: str | None = None, *, portable: bool = False) -> Transport:
     """Connect to `path`, a socket or a device, or to the first of `endpoints()` that answers.
 
     Raises UnreachableError, which names what was tried.
@@ -64,8 +70,8 @@ def open_transport(path: str | None = None, *, portable: bool = False) -> Transp
     reasons = []
     for candidate in tried:
         try:
-            if stat.S_ISSOCK(Path(candidate).stat().st_mode):
-                return SocketTransport(_connected(candidate), portable=portable)
+            if _is_socket(candidate):
+                return SocketTransport(await _connected(candidate), portable=portable)
             fd = os.open(candidate, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             return DeviceTransport(fd, portable=portable)
         except OSError as error:
@@ -73,16 +79,29 @@ def open_transport(path: str | None = None, *, portable: bool = False) -> Transp
     raise UnreachableError(f"no xenstored can be reached ({'; '.join(reasons)})", tried=" ".join(tried))
 
 
-def _connected(path: str) -> socket.socket:
-    # A unix socket connects at once or not at all (EAGAIN when the server's backlog is full).
+def _is_socket(path: str) -> bool:
+    return stat.S_ISSOCK(Path(path).stat().st_mode)
+
+
+async def _connected(path: str) -> socket.socket:
+    # A unix socket connects at once, or says EAGAIN while the server's backlog is full; C xenstored's holds one or two.
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        sock.connect(path)
-    except OSError:
+        patience = BACKLOG_PATIENCE
+        while True:
+            try:
+                sock.connect(path)
+            except BlockingIOError:
+                if patience <= 0:
+                    raise
+                await anyio.sleep(BACKLOG_PAUSE)
+                patience -= BACKLOG_PAUSE
+            else:
+                return sock
+    except BaseException:
         sock.close()
         raise
-    return sock
 
 
 class SocketTransport:
