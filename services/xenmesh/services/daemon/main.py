@@ -53,12 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     unknown = [name for name in given.services if name not in (*SERVICES, "all")]
-    if unknown or not (given.services or given.check or given.print_config):
+    if unknown or not (given.services or given.check or given.print_config or given.host_id):
         problem = f"there is no service {unknown[0]!r}" if unknown else "name a service"
         parser.error(f"{problem}; there are: {', '.join(SERVICES)}, and all")
     names = tuple(dict.fromkeys(SERVICES if not given.services or "all" in given.services else given.services))
     try:
-        config = load(names, given.config, whole=given.check or given.print_config)
+        config = load(() if given.host_id else names, given.config, whole=given.check or given.print_config)
+        if given.host_id:
+            sys.stdout.write(f"{config.host()}\n")
+            return 0
         if given.print_config:
             sys.stdout.write(show(config))
             return 0
@@ -89,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--check", action="store_true", help="check the configuration and say what would run; run nothing")
     parser.add_argument("--print-config", action="store_true", help="print the configuration in force, and who set each key")
+    parser.add_argument("--host-id", action="store_true", help="print this host's id; where there is none yet, make it")
     parser.add_argument("--version", action="version", version=f"xenmeshd {version('xenmesh-services')}")
     return parser
 
