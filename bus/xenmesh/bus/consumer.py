@@ -11,21 +11,45 @@ async with follow(bus, host, "store") as items:
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from functools import cache
 from types import TracebackType
-from typing import TypeVar
+from typing import NamedTuple, Self, TypeVar
 
+import anyio
 import msgspec
 
-from xenmesh.schemas.envelope import Envelope, Item
-from xenmesh.schemas.request import Command, Query
+from xenmesh.schemas import EVENTS, envelope, request, service, subjects
+from xenmesh.schemas.envelope import Envelope, Item, Unknown
+from xenmesh.schemas.request import Barrier, Command, Health, HealthReport, Outcome, Position, Query, SnapshotPage
 from xenmesh.schemas.subjects import Declaration
 
-from .abc import Bus
+from .abc import Bus, Subscription
+from .errors import BusError, BusLost, NoResponders, ProtocolError, Refused, Timeout
+from .message import BusState, Message
+from .order import Order, Verdict
 
 __all__ = ["Away", "Followed", "Follower", "Snapshot", "ask", "command", "follow"]
 
 R = TypeVar("R", bound=msgspec.Struct)
+
+_MESSAGES = 10_000
+_BYTES = 16 << 20
+_PAUSE = 0.1
+"""Seconds of jitter before a snapshot is taken again; doubled by each that was needed or failed soon after another, up to `_LONGEST`."""
+
+_LONGEST = 5.0
+_CALM = 5.0
+_QUIET = 15.0
+"""Seconds without a heartbeat (the read-only account hears none) after which the service is asked where it is."""
+
+_NOTHING_DONE = frozenset({"too-busy", "not-ready", "draining"})
+"""Refusals of a service that is there in principle: try again."""
+
+_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +59,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     items: list[Item]
     why: str
-    """``first``, ``gap``, ``boot``, ``reconnect``, ``heartbeat``, ``slow``, ``away``."""
+    """Why it was taken: ``first``, ``gap`` (events were missing), ``boot`` (the service began anew), ``reconnect`` (the bus was lost),
+    ``heartbeat`` (the service has said more than was heard), ``slow`` (this consumer did not keep up), ``away`` (the service was)."""
 
 
 class Away(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,13 +73,64 @@ Followed = Snapshot | Envelope[Item] | Away
 """What a follower gives. The event of a type unknown here comes as `envelope.Unknown`, in its place, and is counted."""
 
 
+class _Doubt(NamedTuple):
+    """Something may be missing. Known when the first ``due`` messages have been looked at."""
+
+    due: int
+    boot: str
+    seq: int
+    newest: int | None = None
+    """Of what is followed, by a barrier passed at ``seq``; None: it has not been asked yet."""
+
+
 class Follower(AsyncIterator[Followed]):
-    """Follows one service for ever; use it by ``async with``. Made by `follow`."""
+    """Follows one service for ever; use it by ``async with``. Made by `follow`.
 
-    counters: dict[str, int]
-    """``events``, ``snapshots``, ``duplicates``, ``gaps``, ``slow``, ``unknown``, ``malformed``, ..."""
+    It has no task of its own: all it does is done while an item is awaited. What comes meanwhile is held, up to 10,000 messages and 16 MiB;
+    a consumer slower than that loses them all at once and gets a new `Snapshot` (``slow``).
+    """
 
-    async def __aenter__(self) -> Follower:
+    counters: Counter[str]
+    """``events``, ``snapshots``, ``old`` (dropped, for the snapshot had them), ``gap``, ``boot``, ``reconnect``, ``heartbeat``, ``slow``,
+    ``away``, ``unknown`` (of a type this release does not know), ``malformed``."""
+
+    def __init__(
+        self, bus: Bus, host: str, declared: Declaration, owner: str | None, timeout: float, rng: random.Random
+    ) -> None:
+        self.counters = Counter()
+        self._bus = bus
+        self._host = host
+        self._name = declared.name
+        self._owner = owner
+        self._timeout = timeout
+        self._rng = rng
+        self._prefix = subjects.prefix(host)
+        self._stream = declared.stream if owner is None else f"{owner}.>"
+        self._elsewhere = (
+            ()
+            if owner is not None
+            else tuple(said for said in declared.says if said.startswith(("evt.", "store.")) and said != declared.stream)
+        )
+        self._order = Order()
+        self._waiting: deque[Message] = deque()
+        self._bytes = 0
+        self._deaf = True
+        self._taken = 0
+        self._judged = 0
+        self._beat: tuple[str, int] | None = None
+        self._doubt: _Doubt | None = None
+        self._assured = 0.0
+        self._stir = anyio.Event()
+        self._why = "first"
+        self._away = False
+        self._tries = 0
+        self._read_at = 0.0
+        self._subscriptions: list[Subscription] = []
+        self._cut_off = False
+        self._forget: Callable[[], None] | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
         """Nothing is asked before the first item is awaited."""
         return self
 
@@ -66,11 +142,259 @@ class Follower(AsyncIterator[Followed]):
 
     async def aclose(self) -> None:
         """End the subscriptions; may be called twice."""
-        raise NotImplementedError
+        self._closed = True
+        if self._forget is not None:
+            self._forget()
+            self._forget = None
+        while self._subscriptions:
+            await self._subscriptions.pop().close()
+        self._hold_nothing()
 
     async def __anext__(self) -> Followed:
-        """The next item; waits for it. May be cancelled and called again: nothing is lost by that."""
-        raise NotImplementedError
+        """The next item; waits for it. May be cancelled and called again: nothing is lost by that.
+
+        Raises:
+            StopAsyncIteration: `aclose` was called.
+            errors.BusClosed: the bus was closed.
+        """
+        while not self._closed:
+            item = await self._resync() if self._why else await self._next()
+            if item is not None:
+                return item
+        raise StopAsyncIteration
+
+    # -- what comes in -------------------------------------------------------------------------------------------------------------
+
+    def _heard(self, message: Message) -> None:
+        if self._deaf:
+            if self._away and message.subject.endswith(".started"):
+                self._stir.set()
+        elif len(self._waiting) >= _MESSAGES or self._bytes + len(message.data) > _BYTES:
+            self._need("slow")
+        else:
+            self._waiting.append(message)
+            self._bytes += len(message.data)
+            self._taken += 1
+            self._stir.set()
+
+    def _heard_beat(self, message: Message) -> None:
+        try:
+            beat = _heartbeat.decode(message.data)
+        except _MALFORMED:
+            self.counters["malformed"] += 1
+            return
+        self._beat = (beat.boot, beat.seq)
+        self._stir.set()
+
+    def _heard_state(self, state: BusState) -> None:
+        if state is BusState.UP:
+            self._need("reconnect")
+        self._stir.set()
+
+    def _was_cut(self) -> None:
+        self._cut_off = True
+        self._need("slow")
+
+    def _need(self, why: str) -> None:
+        """Only a new snapshot helps: until it is asked for, nothing is worth holding."""
+        if not self._why:
+            self._why = why
+            self._tries = self._tries + 1 if time.monotonic() - self._read_at < _CALM else 0
+        self.counters[why] += 1
+        self._hold_nothing()
+        self._stir.set()
+
+    def _hold_nothing(self) -> None:
+        self._deaf = True
+        self._waiting.clear()
+        self._bytes = 0
+        self._judged = self._taken
+        self._doubt = None
+
+    async def _subscribe(self) -> None:
+        if self._forget is None:
+            self._forget = self._bus.on_state(self._heard_state)
+        if self._cut_off:
+            self._cut_off = False
+            while self._subscriptions:
+                await self._subscriptions.pop().close()
+        wanted = [(self._stream, self._heard), *((pattern, self._heard) for pattern in self._elsewhere)]
+        wanted.append((subjects.heartbeat(self._name), self._heard_beat))
+        for pattern, heard in wanted[len(self._subscriptions) :]:
+            made = await self._bus.subscribe(f"{self._prefix}.{pattern}", heard, on_cut=self._was_cut)
+            self._subscriptions.append(made)
+
+    # -- the next event ------------------------------------------------------------------------------------------------------------
+
+    async def _next(self) -> Followed | None:
+        if self._doubt is not None and self._judged >= self._doubt.due:
+            return await self._resolve(self._doubt)
+        if self._beat is not None:
+            return await self._look_at_beat(*self._beat)
+        if self._waiting:
+            message = self._waiting.popleft()
+            self._bytes -= len(message.data)
+            self._judged += 1
+            return self._judge(message)
+        if self._bus.state is BusState.LOST:
+            return self._gone("The bus is lost.")
+        left = self._assured + _QUIET - time.monotonic()
+        if left <= 0 and self._doubt is None:
+            return await self._resolve(_Doubt(self._taken, self._order.boot, 0))
+        with anyio.move_on_after(max(left, 0.0)):
+            await self._stir.wait()
+        self._stir = anyio.Event()
+        return None
+
+    def _judge(self, message: Message) -> Envelope[Item] | None:
+        try:
+            subject = subjects.below(message.subject)
+            said = envelope.decode(message.data, EVENTS)
+            if not subjects.matches(self._stream, subject):
+                self._order.other(said.boot, said.seq)
+                return None
+            verdict = self._order.event(subjects.owner_of(subject), said.boot, said.seq, said.prev)
+        except _MALFORMED:
+            self.counters["malformed"] += 1
+            return None
+        if verdict is Verdict.NEXT:
+            self.counters["events"] += 1
+            if isinstance(said.event, Unknown):
+                self.counters["unknown"] += 1
+            return said
+        if verdict is Verdict.OLD:
+            self.counters["old"] += 1
+        else:
+            self._need(verdict.value)
+        return None
+
+    async def _look_at_beat(self, boot: str, seq: int) -> Followed | None:
+        """A heartbeat may be ahead of what was heard: if so, what is on its way is looked at first."""
+        verdict = self._order.ahead(boot, seq)
+        if verdict is Verdict.GAP and self._doubt is None:
+            try:
+                await self._bus.settle()
+            except BusLost as error:
+                return self._gone(error.sentence)
+            if not self._why:
+                self._doubt = _Doubt(self._taken, boot, seq)
+        elif verdict is Verdict.BOOT:
+            self._need("boot")
+        self._assured = time.monotonic()
+        self._beat = None
+        return None
+
+    async def _resolve(self, doubt: _Doubt) -> Followed | None:
+        """All that was on its way has been looked at. Is something missing still?"""
+        if doubt.newest is not None:
+            self._doubt = None
+            if self._order.lacks(doubt.newest, self._owner):
+                self._need("heartbeat")
+            else:
+                self._order.sure(doubt.seq)
+            return None
+        if doubt.seq and self._order.ahead(doubt.boot, doubt.seq) is Verdict.OLD:
+            self._doubt = None
+            return None
+        try:
+            where = await self._position()
+            await self._bus.settle()
+        except (NoResponders, Timeout, BusLost) as error:
+            return self._gone(error.sentence)
+        self._assured = time.monotonic()
+        self._doubt = None
+        if self._why or where is None:
+            return None
+        if where.boot == self._order.boot:
+            self._doubt = _Doubt(self._taken, where.boot, where.seq, where.newest)
+        else:
+            self._need("boot")
+        return None
+
+    async def _position(self) -> Position | None:
+        """Where the service is; None: it is there, and cannot tell now (its source is lost, say): the next heartbeat asks again."""
+        try:
+            pattern = self._stream if self._owner is None else self._owner
+            return await ask(
+                self._bus, self._host, self._name, "barrier", Barrier(owner=pattern), Position, timeout=self._timeout
+            )
+        except (Refused, ProtocolError):
+            return None
+        except Timeout:
+            await ask(self._bus, self._host, self._name, "health", Health(), HealthReport, timeout=self._timeout)
+            return None
+
+    # -- the snapshot --------------------------------------------------------------------------------------------------------------
+
+    async def _resync(self) -> Followed | None:
+        await self._pause()
+        self._stir = anyio.Event()
+        if self._bus.state is BusState.LOST:
+            return self._gone("The bus is lost.")
+        try:
+            await self._subscribe()
+            self._hold_nothing()
+            self._deaf = False
+            self._beat = None
+            await self._bus.settle()
+            read = await self._read()
+        except (NoResponders, Timeout, BusLost, ProtocolError) as error:
+            return self._gone(error.sentence)
+        except Refused as error:
+            if error.code not in {"stale-cut", "too-busy"}:
+                return self._gone(error.sentence)
+            read = None
+        if read is None or self._deaf:  # too slow, or the bus was lost and came back meanwhile: all of it again
+            self._hold_nothing()
+            self._tries += 1
+            return None
+        self._order.begin(read.boot, read.seq)
+        self._read_at = self._assured = time.monotonic()
+        self._why = ""
+        self._away = False
+        self.counters["snapshots"] += 1
+        return read
+
+    async def _read(self) -> Snapshot | None:
+        items: list[Item] = []
+        asked = request.Snapshot(owner=self._owner)
+        while True:
+            page = await ask(self._bus, self._host, self._name, "snapshot", asked, SnapshotPage, timeout=self._timeout)
+            items.extend(_item(bytes(raw)) for raw in page.items)
+            if self._deaf:
+                return None
+            if page.next is None:
+                self.counters["unknown"] += sum(isinstance(item, Unknown) for item in items)
+                return Snapshot(boot=page.boot, seq=page.seq, items=items, why=self._why)
+            if page.next <= asked.page or asked.cut not in {None, page.cut}:
+                raise ProtocolError(
+                    what="a page of a snapshot", why=f"after page {asked.page} it names page {page.next} of {page.cut}"
+                )
+            asked = request.Snapshot(owner=self._owner, cut=page.cut, page=page.next)
+
+    async def _pause(self) -> None:
+        """Before all but the first try: a while, at random, so that many consumers do not ask in step. A sign of life ends it early."""
+        if not self._away and self._why == "first" and not self._tries:
+            return
+        spread = min(_LONGEST, _PAUSE * 2 ** min(self._tries, 10))
+        with anyio.move_on_after(self._rng.uniform(0, spread)) as waited:
+            if self._away:
+                await self._stir.wait()
+            else:
+                await anyio.sleep(spread)
+        if not waited.cancelled_caught:
+            await anyio.sleep(self._rng.uniform(0, _PAUSE))
+
+    def _gone(self, why: str) -> Away | None:
+        """No answer: told once; what was known stands, and a snapshot is tried for until there is one."""
+        self._why = self._why or "away"
+        self._hold_nothing()
+        self._tries += 1
+        if self._away:
+            return None
+        self._away = True
+        self.counters["away"] += 1
+        return Away(why=why)
 
 
 def follow(
@@ -87,8 +411,15 @@ def follow(
     ``owner`` (``store.5``, ``evt.domain.<uuid>``): its part alone. ``timeout``: seconds for one page of a snapshot.
     A gap, a new boot, a reconnect, a heartbeat ahead, or a consumer that was too slow gives a new `Snapshot`; a service that is away gives one
     `Away`, then a `Snapshot` when it is back. Nobody is ever told that something is gone because an answer was missing.
+
+    Raises:
+        KeyError: there is no service of that name.
+        ValueError: it answers no snapshot, so it cannot be followed; or ``host`` cannot be part of a subject.
     """
-    raise NotImplementedError
+    declared = subjects.declaration(service) if isinstance(service, str) else service
+    if "snapshot" not in {verb.name for verb in declared.verbs}:
+        raise ValueError(f"{declared.name} answers no snapshot: subscribe to {declared.stream} instead")
+    return Follower(bus, host, declared, owner, timeout, rng or random.Random())  # noqa: S311 - jitter
 
 
 async def ask(bus: Bus, host: str, service: str, verb: str, request: Query, result: type[R], *, timeout: float = 5.0) -> R:
@@ -99,7 +430,8 @@ async def ask(bus: Bus, host: str, service: str, verb: str, request: Query, resu
         errors.NoResponders, errors.Timeout, errors.BusLost: no outcome; a query may simply be asked again.
         errors.ProtocolError: the answer cannot be read.
     """
-    raise NotImplementedError
+    subject = f"{subjects.prefix(host)}.{subjects.query(service, verb)}"
+    return _result(await bus.request(subject, envelope.encode(request), timeout=timeout), subject, result)
 
 
 async def command(
@@ -114,11 +446,59 @@ async def command(
     attempt: float = 10.0,
 ) -> R:
     """Have ``cmd.<user>.<service>.<verb>`` carried out, once: asked again with the same ``request_id`` after ``attempt`` seconds without an
-    answer, or when the service was away or too busy, until ``timeout`` seconds have passed.
+    answer, or when the service was away or too busy, until ``timeout`` seconds have passed. An empty ``request_id`` is filled in.
 
     Raises:
         errors.Refused: the error outcome.
         errors.Timeout: no outcome in time; it may have been carried out. The same ``request_id`` later tells.
         errors.NoResponders, errors.BusLost: the service was never reached.
     """
-    raise NotImplementedError
+    subject = f"{subjects.prefix(host)}.{subjects.command(bus.user, service, verb)}"
+    data = envelope.encode(request if request.request_id else msgspec.structs.replace(request, request_id=str(uuid.uuid4())))
+    end = time.monotonic() + timeout
+    pause, reached = _PAUSE, False
+    while True:
+        left = end - time.monotonic()
+        try:
+            return _result(await bus.request(subject, data, timeout=max(0.001, min(attempt, left))), subject, result)
+        except Timeout:
+            failed: BusError = Timeout(subject=subject, seconds=timeout)
+            reached = True
+        except Refused as error:
+            if error.code not in _NOTHING_DONE:
+                raise
+            failed = error
+        except (NoResponders, BusLost) as error:
+            failed = error
+        delay = random.uniform(pause / 2, pause)  # noqa: S311 - jitter
+        if time.monotonic() + delay >= end:
+            raise Timeout(subject=subject, seconds=timeout) if reached else failed
+        await anyio.sleep(delay)
+        pause = min(2 * pause, _LONGEST)
+
+
+def _result(message: Message, subject: str, kind: type[R]) -> R:
+    try:
+        outcome: Outcome[R] = _decoder(kind).decode(message.data)
+    except _MALFORMED as error:
+        raise ProtocolError(what=f"the answer to {subject}", why=str(error)) from None
+    if outcome.error is not None:
+        raise Refused(outcome.error)
+    if outcome.result is None:
+        raise ProtocolError(what=f"the answer to {subject}", why="it has neither a result nor an error")
+    return outcome.result
+
+
+@cache
+def _decoder(kind: type[R]) -> msgspec.json.Decoder[Outcome[R]]:
+    return msgspec.json.Decoder(Outcome[kind])  # type: ignore[valid-type]
+
+
+def _item(data: bytes) -> Item:
+    try:
+        return envelope.decode_item(data, EVENTS)
+    except RecursionError:
+        return Unknown(type="", why="nested too deeply", raw=data)
+
+
+_heartbeat = msgspec.json.Decoder(service.Heartbeat)
