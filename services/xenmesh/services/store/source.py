@@ -1,0 +1,423 @@
+"""What happens in xenstore, as observations: watches tell where to look, reading tells what is there.
+
+One reader does everything, in rounds: take what is dirty, ask for it in one pipelined batch, hand the answers on, begin again (`rounds`). So
+a single change costs one READ and no other hop. Domains are found by listing ``/local/domain`` at the start and whenever xenstored says that
+one came or went, by libxl's ``/libxl/<domid>`` (written before the domain is introduced), by a watch of ``/local/domain`` one level deep where
+xenstored can do that, and by listing again every few seconds as a net under all these.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
+from math import inf
+from typing import cast
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskStatus
+
+from xenmesh.bus.errors import Refused
+from xenmesh.schemas import store as says
+from xenmesh.schemas.envelope import Item
+from xenmesh.schemas.service import Source as SourceEvent
+from xenmesh.schemas.service import SourceState
+from xenmesh.schemas.store import Area, Limit
+from xenmesh.xen.xenstore import State, WatchSet, Xenstore
+from xenmesh.xenstore.errors import LimitError, LinkError, ListingError, ServerError
+from xenmesh.xenstore.messages import Directory, Unwatch, Watch
+from xenmesh.xenstore.paths import INTRODUCE_DOMAIN, RELEASE_DOMAIN
+
+from .config import StoreConfig
+from .model import Domain, Flood, Gone, Key, Left, Lost, Model, Observation, Resynced, Value
+from .redaction import Redaction
+from .rounds import DOMAINS, Batch, Lane, Rounds, is_domid
+from .walk import Walk
+
+__all__ = ["Source", "recorded"]
+
+_log = logging.getLogger(__name__)
+
+BELL = "@"
+"""The key of the watches that tell of domains coming and going."""
+
+DIRTY = 1024
+"""Paths that a watch keeps dirty; above that, all of the lane is read again."""
+
+OPENING = 32
+"""Watches that are set between two rounds."""
+
+
+class _Ticket:
+    """Someone waits until all that was dirty at one moment has been handed on."""
+
+    def __init__(self) -> None:
+        self.called = anyio.Event()
+        self.lost = False
+        self.wanted: list[tuple[Lane, int, tuple[Walk, ...]]] | None = None
+        """Of each lane: how many paths must be done, and which walks."""
+
+    def met(self) -> bool:
+        return self.wanted is not None and all(
+            lane.shedding is not None or (lane.done >= put and not any(walk in lane.walks for walk in walks))
+            for lane, put, walks in self.wanted
+        )
+
+
+class Source:
+    """xenstored, observed. Open it, then read `observations`; each batch must be applied to the model before the next is asked for."""
+
+    def __init__(
+        self,
+        store: Xenstore,
+        watches: WatchSet[object],
+        config: StoreConfig,
+        model: Model,
+        redaction: Redaction,
+        counters: Counter[str],
+    ) -> None:
+        self._store = store
+        self._watches = watches
+        self._config = config
+        self._model = model
+        self._rounds = Rounds(config, model, redaction, counters)
+        self._states: deque[State] = deque()
+        self._up = True
+        self._resyncing = True
+        self._listing = True
+        """`/local/domain` is to be listed."""
+        self._listed = float("-inf")
+        self._unwatched: dict[Key, None] = {}
+        """Lanes to watch."""
+        self._tickets: list[_Ticket] = []
+        self._sleeping: anyio.CancelScope | None = None
+        self._bells: set[str] = set()
+        self._counters = counters
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, store: Xenstore, config: StoreConfig, model: Model, redaction: Redaction, counters: Counter[str]
+    ) -> AsyncIterator[Source]:
+        """A source over ``store``; its watches go when the block ends. ``counters`` counts what it does: ``source.requests``, ..."""
+        async with store.watches(DIRTY) as watches, anyio.create_task_group() as group:
+            source = cls(store, watches, config, model, redaction, counters)
+            await group.start(source._follow_states)
+            try:
+                yield source
+            finally:
+                group.cancel_scope.cancel()
+
+    async def alive(self) -> None:
+        """One round trip over the connection that the source works with. Raises LinkError."""
+        with suppress(ServerError):
+            await self._store.read("/")
+
+    async def passed(self) -> None:
+        """Return when all that xenstored had done before this was called has been handed on; a shed domain is not waited for.
+
+        Raises:
+            Refused: ``store-lost``; ask again later.
+        """
+        ticket = _Ticket()
+        try:
+            # xenstored queues a change's event before it answers what is asked after the change: behind this answer, none is missing.
+            await self.alive()
+        except LinkError as error:
+            raise Refused.of("store-lost") from error
+        self._tickets.append(ticket)
+        self._wake()
+        await ticket.called.wait()
+        if ticket.lost:
+            raise Refused.of("store-lost")
+
+    # -- the loop
+
+    async def observations(self) -> AsyncGenerator[list[Observation], None]:
+        """What is there, then what happens, for ever. `Resynced` ends the first reading, and each one after a loss."""
+        self._begin()
+        while True:
+            if self._states and (news := self._take_states()):
+                yield news
+            self._drain()
+            batch = None
+            if self._up:
+                try:
+                    await self._open_lanes()
+                    await self._list()
+                    self._mark_tickets()
+                    batch = self._rounds.next(anyio.current_time())
+                    answers = await self._ask(batch) if batch.requests else []
+                except LinkError:
+                    # The state LOST comes as well, and all is read again after it.
+                    self._up, batch = False, None
+            if batch is not None and batch.requests:
+                yield self._rounds.digest(batch, answers)
+                more = self._rounds.applied(batch, anyio.current_time()) + self._settle(batch.domids)
+                if more:
+                    yield more
+            if floods := self._turn_floods():
+                yield floods
+            if self._up and self._resyncing and not (self._listing or self._unwatched or self._rounds.reading):
+                self._resyncing = False
+                yield [Resynced()]
+            self._call_tickets()
+            await self._sleep()
+
+    def _begin(self) -> None:
+        self._unwatched[BELL] = None
+        for tree in self._config.trees:
+            self._watch_lane(tree)
+
+    async def _ask(self, batch: Batch) -> list[object]:
+        answers: list[object] = list(await self._store.ask_all(batch.requests))
+        for index, (request, answer) in enumerate(zip(batch.requests, answers, strict=True)):
+            if isinstance(answer, LimitError) and isinstance(request, Directory):
+                with suppress(ServerError, ListingError):
+                    answers[index] = await self._store.directory(request.path)
+        return answers
+
+    async def _sleep(self) -> None:
+        """Until something is dirty, due, or wanted."""
+        due = min(self._rounds.due(), self._listed + self._config.reconcile) if self._up else inf
+        if due <= anyio.current_time() or self._states or self._unwatched or self._listing or self._unmarked:
+            # Others get their turn: a source that is never idle must not keep the loop to itself.
+            await anyio.lowlevel.checkpoint()
+            return
+        with anyio.CancelScope(deadline=due) as self._sleeping:
+            self._take(await self._watches.next())
+        self._sleeping = None
+
+    def _wake(self) -> None:
+        if self._sleeping is not None:
+            self._sleeping.cancel()
+
+    # -- what is dirty
+
+    def _drain(self) -> None:
+        """Take all that is dirty now, without waiting."""
+        while (key := self._ready()) is not None:
+            self._take(key)
+        for domid in self._rounds.hinted:
+            self._watch_lane(domid)
+            self._rounds.ask_after([domid])
+        self._rounds.hinted.clear()
+
+    def _ready(self) -> object | None:
+        # One step of `next`: it ends with a key, or would wait.
+        step = self._watches.next()
+        try:
+            step.send(None)
+        except StopIteration as stop:
+            return cast("object", stop.value)
+        step.close()
+        return None
+
+    def _take(self, key: object) -> None:
+        dirty = self._watches.take(key)
+        self._counters["source.overflows"] += dirty.overflow and not dirty.initial
+        if dirty.error is not None:
+            _log.warning("the watch of %s ended: %s", key, dirty.error)
+            self._watches.remove(key)
+            self._unwatched[cast("Key", key)] = None
+        elif key == BELL:
+            self._listing = True
+            self._bells |= dirty.paths
+        elif (lane := self._rounds.lanes.get(cast("Key", key))) is not None:
+            if dirty.initial and lane.fresh and len(dirty.paths) < DIRTY:
+                lane.fresh = False
+                self._rounds.mark(dirty.paths - {lane.root})
+            elif dirty.initial or dirty.overflow:
+                self._rounds.walk(lane)
+            else:
+                self._rounds.mark(dirty.paths)
+
+    # -- watches
+
+    def _watch_lane(self, key: Key) -> None:
+        lane = self._rounds.open(key, anyio.current_time())
+        if key not in self._watches and lane.shedding is None:
+            self._unwatched[key] = None
+
+    async def _open_lanes(self) -> None:
+        for key in list(self._unwatched)[:OPENING]:
+            if key == BELL:
+                await self._open_bell()
+            elif key in self._rounds.lanes:
+                lane = self._rounds.lanes[key]
+                try:
+                    await self._watches.add(key, lane.root)
+                    lane.fresh = True
+                except ServerError as error:
+                    _log.warning(
+                        "xenstored refuses a watch of %s, which is read every %s s: %s",
+                        lane.root,
+                        self._config.reconcile,
+                        error,
+                    )
+                self._rounds.walk(lane)
+            del self._unwatched[key]
+
+    async def _open_bell(self) -> None:
+        await self._watches.add(BELL, INTRODUCE_DOMAIN, RELEASE_DOMAIN)
+        token = b"depth?"
+        try:
+            await self._store.ask(Watch("/", token, 0))
+        except ServerError:
+            return
+        # Without depths in the server this watch would hear every change of every domain.
+        await self._store.ask(Unwatch("/", token))
+        await self._watches.add(BELL, DOMAINS, depth=1)
+
+    def _turn_floods(self) -> list[Observation]:
+        found: list[Observation] = []
+        for lane in self._rounds.shed:
+            self._watches.remove(lane.key)
+            found += self._flood(lane, active=True)
+        for lane in self._rounds.restored:
+            found += self._flood(lane, active=False)
+            lane.shedding = None
+            self._unwatched[lane.key] = None
+        self._rounds.shed.clear()
+        self._rounds.restored.clear()
+        return found
+
+    def _flood(self, lane: Lane, *, active: bool) -> list[Observation]:
+        if lane.domid is None or lane.shedding is None:
+            return []
+        _log.log(
+            logging.WARNING if active else logging.INFO,
+            "domain %d %s",
+            lane.domid,
+            "writes faster than its budget; it is read slowly until it is quiet" if active else "is quiet again",
+        )
+        return [Flood(lane.domid, active, lane.shedding.folded)]
+
+    # -- domains
+
+    async def _list(self) -> None:
+        """List the domains, if that is due, and ask after those that may stand otherwise than is known."""
+        now = anyio.current_time()
+        if not self._listing and now < self._listed + self._config.reconcile:
+            return
+        known = self._model.domids
+        try:
+            listed = {int(name) for name in await self._store.directory(DOMAINS) if is_domid(name)}
+        except (ServerError, ListingError):
+            listed = set()
+        bells, self._bells = self._bells, set()
+        self._listing, self._listed = False, now
+        lanes = {key for key in self._rounds.lanes if isinstance(key, int)}
+        asked = (listed ^ known) | (lanes - known)
+        if self._resyncing:
+            asked |= known | listed
+        if INTRODUCE_DOMAIN in bells:
+            asked |= {domid for domid in known if not self._model.introduced(domid)}
+        if RELEASE_DOMAIN in bells:
+            asked |= {domid for domid in known if self._model.introduced(domid)}
+        for domid in sorted(listed - lanes):
+            self._watch_lane(domid)
+        for key, lane in self._rounds.lanes.items():
+            if key not in self._watches and lane.shedding is None and key not in self._unwatched:
+                self._unwatched[key] = None
+        self._rounds.ask_after(sorted(asked))
+
+    def _settle(self, domids: Iterable[int]) -> list[Observation]:
+        """These domains were asked after: watch those that are there, and no others."""
+        found: list[Observation] = []
+        for domid in domids:
+            if domid in self._model.domids:
+                self._watch_lane(domid)
+            elif domid in self._rounds.lanes and not self._model.knows(f"/libxl/{domid}"):
+                found += self._flood(self._rounds.lanes[domid], active=False)
+                found += [Left(domid, {})] if self._model.capped(domid) else []
+                self._rounds.close(domid)
+                self._watches.remove(domid)
+                self._unwatched.pop(domid, None)
+        return found
+
+    # -- the connection
+
+    async def _follow_states(self, *, task_status: TaskStatus[None]) -> None:
+        first = True
+        async for state in self._store.states():
+            if state is not State.UP:
+                self._states.append(state)
+                self._wake()
+            if first:
+                first = False
+                task_status.started()
+
+    def _take_states(self) -> list[Observation]:
+        found: list[Observation] = []
+        while self._states:
+            if self._states.popleft() is State.LOST:
+                self._up = False
+                self._rounds.lost()
+                for ticket in self._tickets:
+                    ticket.lost = True
+                    ticket.called.set()
+                self._tickets.clear()
+                found.append(Lost("the connection was lost"))
+            else:
+                self._up = self._resyncing = self._listing = True
+                for key, lane in self._rounds.lanes.items():
+                    lane.fresh = key in self._watches
+                    self._rounds.walk(lane)
+                for key in (BELL, *self._rounds.lanes):
+                    if key not in self._watches and (key == BELL or self._rounds.lanes[key].shedding is None):
+                        self._unwatched[key] = None
+        return found
+
+    # -- barriers
+
+    @property
+    def _unmarked(self) -> bool:
+        return any(ticket.wanted is None for ticket in self._tickets)
+
+    def _mark_tickets(self) -> None:
+        if not (self._listing or self._unwatched or self._rounds.asking):
+            for ticket in self._tickets:
+                if ticket.wanted is None:
+                    lanes = self._rounds.lanes.values()
+                    ticket.wanted = [(lane, lane.put, tuple(lane.walks)) for lane in lanes if lane.dirty or lane.walks]
+
+    def _call_tickets(self) -> None:
+        met = [ticket for ticket in self._tickets if ticket.met()]
+        for ticket in met:
+            self._tickets.remove(ticket)
+            ticket.called.set()
+
+
+def recorded(items: Iterable[Item]) -> Iterator[Observation]:
+    """A recorded stream of the store's events, or the items of a snapshot, as observations: given to a model they make the same events.
+
+    Of a value that was cut or is a secret the rest is unknown; what the model says of it is all the same.
+    """
+    left: dict[Key, dict[tuple[int | None, Area], tuple[Limit, int]]] = {}
+    for number, item in enumerate(items):
+        match item:
+            case says.Changed(path=path, value=value, raw=raw, size=size, redacted=redacted):
+                kept = b"%d" % number if redacted else (value.encode() if value is not None else raw or b"")
+                yield Value(path, kept, size, redacted)
+            case says.Removed(path=path):
+                yield Gone(path)
+            case says.DomainSeen(domid=domid, uuid=uuid, introduced=introduced, generation=generation, missing=missing):
+                yield Domain(domid, not missing, introduced, uuid, generation)
+            case says.DomainGone(domid=domid):
+                yield Domain(domid, listed=False, introduced=False)
+            case says.Capped(domid=domid, area=area, limit=limit, left_out=count):
+                key = "host" if domid is None else domid
+                areas = left[key] = dict(left.get(key, {}))
+                areas.pop((domid, area), None)
+                if limit is not None:
+                    areas[domid, area] = (limit, count)
+                yield Left(key, areas)
+            case says.Flooding(domid=domid, active=active, dropped=dropped):
+                yield Flood(domid, active, dropped)
+            case SourceEvent(state=SourceState.LOST, why=why):
+                yield Lost(why)
+            case SourceEvent(state=SourceState.RESYNCED):
+                yield Resynced()
