@@ -34,7 +34,8 @@ class Dialect:
     released domain owned. `forgets_perms`: a released domain's entries leave the permissions of others' nodes.
 
     Errors: `stale_transaction`, `quota_error`, `watch_quota_error`, `owner_error` (a guest gives a node away),
-    `size_error`, `unknown_domain` (RELEASE and RESUME of a stranger), `release_dom0`; `target_error`: SET_TARGET's
+    `size_error`, `unknown_domain` (RELEASE and RESUME of a stranger), `release_dom0`
+    (`resumes_dom0`: RESUME of it is OK); `target_error`: SET_TARGET's
     for a target that was never introduced (None: it does not look).
 
     Limits: `path_max` below /local/domain/N (`watch_path_max`: the same for watches, None: any);
@@ -68,6 +69,7 @@ class Dialect:
     size_error: str
     unknown_domain: str
     release_dom0: str
+    resumes_dom0: bool
     target_error: str | None
     path_max: int
     watch_path_max: int | None
@@ -104,6 +106,7 @@ C = Dialect(
     size_error="ENOSPC",
     unknown_domain="ENOENT",
     release_dom0="EINVAL",
+    resumes_dom0=False,
     target_error="ENOENT",
     path_max=2048,
     watch_path_max=2048,
@@ -138,6 +141,7 @@ OCAML = Dialect(
     size_error="E2BIG",
     unknown_domain="EINVAL",
     release_dom0="ENOENT",
+    resumes_dom0=True,
     target_error=None,
     path_max=1024,
     watch_path_max=None,

@@ -232,13 +232,23 @@ class Store:
             return self._others[kind](client, tx_id, message)
         if isinstance(transaction, Overlay):
             return request(client, transaction, message)
+        before = len(transaction.changes)
         try:
             payload = request(client, transaction, message)
         except Refused as refused:
             transaction.asked.append((message, refused.code.encode()))
             raise
         transaction.asked.append((message, payload))
+        self._note(client, transaction, message, before)
         return payload
+
+    def _note(self, client: Client, transaction: Replay, message: m.AnyRequest, before: int) -> None:
+        """Take note of where in the tree a transaction has worked; `before`: how many changes it had made."""
+        if isinstance(message, (m.Read, m.Directory, m.GetPerms)):
+            transaction.note_read(self._path(client, message.path))
+        elif len(transaction.changes) > before:
+            path = transaction.changes[-1][0]
+            transaction.note_write(path if isinstance(message, (m.SetPerms, m.Write)) else parent_of(path))
 
     # paths and permissions
 
@@ -576,6 +586,7 @@ class Store:
         if not transaction.changes:
             return []
         if not transaction.current:
+            separate = transaction.separate
             again = Replay(self.tree)
             client.next_transaction += 1
             for message, answer in transaction.asked:
@@ -583,7 +594,7 @@ class Store:
                     payload = self._requests[type(message)](client, again, message)
                 except Refused as refused:
                     payload = refused.code.encode()
-                if payload != answer:
+                if payload != answer and not separate:
                     return None
             transaction = again
         return transaction.apply()
@@ -629,7 +640,7 @@ class Store:
 
     def _resume(self, client: Client, _tx_id: int, message: m.Resume) -> bytes:
         self._only_dom0(client)
-        if message.domid == 0:
+        if message.domid == 0 and not self.dialect.resumes_dom0:
             raise Refused("EINVAL")
         domain = self.domains.get(message.domid)
         if domain is None:

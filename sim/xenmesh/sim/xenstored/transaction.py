@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from xenmesh.sim.xenstored.errors import Refused
-from xenmesh.sim.xenstored.tree import Node, Perms, Tree, parent_of
+from xenmesh.sim.xenstored.tree import Node, Perms, Tree, names_of, parent_of
 from xenmesh.sim.xenstored.watches import Change
 from xenmesh.xenstore.messages import AnyRequest
 
@@ -184,6 +184,8 @@ class Replay:
         """How many requests it has had."""
         self.asked: list[tuple[AnyRequest, bytes]] = []
         """Requests, each with its answer (an error's code where it was refused)."""
+        self._reads: str | None = None
+        self._writes: str | None = None
         self.changes: list[tuple[str, str]] = []
         """(path, op) of what watches will be told of: op is "write", "rm" or "perms"."""
 
@@ -220,6 +222,30 @@ class Replay:
         """Whether the live store is still as it was at the start."""
         return self._live.root is self._start_root
 
+    def note_read(self, path: str) -> None:
+        """Take note that a node was looked at. A look that found nothing is not noted: oxenstored does not either."""
+        self._reads = _common(self._reads, path)
+
+    def note_write(self, path: str) -> None:
+        """Take note that something at or below a node was changed."""
+        self._writes = _common(self._writes, path)
+
+    @property
+    def separate(self) -> bool:
+        """Whether nothing changed in the live store below what was read and below what was written."""
+        return all(self._same(path) for path in (self._reads, self._writes) if path is not None)
+
+    def _same(self, path: str) -> bool:
+        there = self._live.get(path)
+        if there is None or there is not self._start.get(path):
+            return False
+        while path != "/":
+            path = parent_of(path)
+            now, then = self._live.get(path), self._start.get(path)
+            if now is None or then is None or now.perms.entries != then.perms.entries:
+                return False
+        return True
+
     def apply(self) -> list[Change]:
         """Make the snapshot the live store; return what watches may be told of. Only while `current`."""
         views = {"write": (self.tree,), "rm": (self._start,), "perms": (self._start, self.tree)}
@@ -227,3 +253,15 @@ class Replay:
             self._live.adopt(self.tree)
             views = {"write": (self._live,), "rm": (self._start,), "perms": (self._start, self._live)}
         return [Change(path, "tree" if op == "rm" else "node", views[op]) for path, op in self.changes]
+
+
+def _common(known: str | None, path: str) -> str:
+    """Return the lowest node that has both at or below it."""
+    if known is None:
+        return path
+    shared = []
+    for one, other in zip(names_of(known), names_of(path), strict=False):
+        if one != other:
+            break
+        shared.append(one)
+    return "/" + "/".join(shared)
