@@ -3,7 +3,9 @@
 import subprocess
 
 import pytest
+from rigs.boot_cd import GREETING, write_boot_cd
 from rigs.lab import VENV, Lab
+from rigs.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -26,6 +28,34 @@ def test_a_guest_boots_and_is_in_xenstore(lab: Lab, kind: str):
     assert "GUEST-READY" in lab.ssh(f"cat /var/log/xen/console/guest-{name}.log").stdout
     lab.destroy(name)
     assert lab.ssh(f"xenstore-exists {home}", check=False).returncode == 1
+
+
+def test_an_hvm_guest_boots_from_a_cd_and_shows_its_screen(lab: Lab, tmp_path):
+    write_boot_cd(tmp_path / "boot.iso")
+    lab.push(tmp_path / "boot.iso", to="/root")
+    serial = "/var/log/xen/boots-cd.serial"
+    domid = lab.create(
+        "boots-cd",
+        f"""
+        type = "hvm"
+        memory = 64
+        boot = "d"
+        disk = [ "file:/root/boot.iso,hdc:cdrom,r" ]
+        vnc = 1
+        vnclisten = "127.0.0.1"
+        serial = "file:{serial}"
+        tsc_mode = "native"
+        """,
+    )
+    wait_until(lambda: GREETING in lab.ssh(f"cat {serial}", check=False).stdout, "the CD", within=300)
+    backend = f"/local/domain/0/backend/qdisk/{domid}/5632"
+    assert lab.ssh(f"xenstore-read {backend}/params").stdout == "aio:/root/boot.iso\n"
+    lab.ssh("xl cd-eject boots-cd hdc")
+    assert lab.ssh(f"xenstore-read {backend}/params").stdout == "\n"
+    port = lab.ssh(f"xenstore-read /local/domain/{domid}/console/vnc-port").stdout.strip()
+    greeting = lab.ssh(f"timeout 60 bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}; head -c4 <&3'")
+    assert greeting.stdout == "RFB "
+    lab.destroy("boots-cd")
 
 
 def test_the_mesh_is_installed_in_dom0(dom0_mesh: Lab):
