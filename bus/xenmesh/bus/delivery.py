@@ -20,7 +20,7 @@ __all__ = ["MOST_BYTES", "MOST_MESSAGES", "Delivery"]
 
 MOST_MESSAGES = 1000
 MOST_BYTES = 4 << 20
-_SHARE = 0.002
+_SHARE = 0.005
 """Seconds of one turn of the loop that a handler may use."""
 
 _log = logging.getLogger(__name__)

@@ -54,6 +54,12 @@ _HELD_BACK = 1 << 20
 _STRAIGHT = 1 << 16
 """Bytes that may be written past nats-py's flusher before it must drain the socket once."""
 
+_MOST_A_TURN = 128
+"""Messages said, or read, in one turn of the event loop, before the others have theirs."""
+
+_PING_INTERVAL = 5
+_CONNECT_TIMEOUT = 2
+
 _ANSWER = 2.0
 """Seconds that JetStream has to acknowledge, and that a lost bus has to come back before a request gives up."""
 
@@ -98,7 +104,8 @@ class _Link(Client):
         super().__init__()
         self._bus = bus
         self._takers: dict[int, tuple[_Interest, Callable[[Message], None]]] = {}
-        self._said_this_turn = False
+        self._said_this_turn = 0
+        self._read_this_turn = 0
         self._straight = 0
         self._ends = False
 
@@ -120,25 +127,31 @@ class _Link(Client):
         The first of a turn of the event loop is written at once, for latency; those that follow in the same turn go together, for
         throughput; all that is past `_HELD_BACK` waits until the server takes it.
         """
+        first = not self._said_this_turn
+        self._said_this_turn += 1
+        if first:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        transport = self._transport
         if (
-            self.is_connected
-            and self._transport is not None
-            and not (self._said_this_turn or self._pending)
+            first
+            and transport is not None
+            and self.is_connected
+            and not self._pending
             and self._straight + len(command) <= _STRAIGHT
         ):
-            self._said_this_turn = True
             self._straight += len(command)
-            asyncio.get_running_loop().call_soon(self._next_turn)
-            self._transport.write(command)
+            transport.write(command)
             return
         self._straight = 0
         self._pending.append(command)
         self._pending_data_size += len(command)
         if self.is_connected:
             await self._flush_pending(force_flush=self._pending_data_size > _HELD_BACK)
+        if self._said_this_turn >= _MOST_A_TURN:
+            await anyio.lowlevel.checkpoint()
 
     def _next_turn(self) -> None:
-        self._said_this_turn = False
+        self._said_this_turn = 0
 
     async def ping(self) -> asyncio.Future[bool]:
         """What comes true when the server has taken in all that was said before. On a connection that goes it never does."""
@@ -171,8 +184,12 @@ class _Link(Client):
     async def end(self) -> None:
         """Close for good."""
         self._ends = True
+        if not self.is_connected:  # there is nobody to send it to
+            self._pending.clear()
+            self._pending_data_size = 0
         if self._flush_queue is not None:
-            await self._close(Client.CLOSED, do_cbs=False)
+            with contextlib.suppress(OSError):
+                await self._close(Client.CLOSED, do_cbs=False)
 
     # supervision.Link
 
@@ -208,6 +225,11 @@ class _Link(Client):
             self._bus.heard_malformed(subject)
             return
         taker[1](message)
+        self._read_this_turn += 1
+        if self._read_this_turn >= _MOST_A_TURN:
+            # One read may hold ten thousand small messages: without a turn between, quick handlers would look slow.
+            self._read_this_turn = 0
+            await asyncio.sleep(0)
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
         # nats-py writes it past all that is pending: no barrier.
@@ -250,7 +272,7 @@ class _NatsSubscription(Subscription):
         self.delivery.end()
         told, self._on_cut = self._on_cut, None
         if told is not None:
-            told()
+            asyncio.get_running_loop().call_soon(told)  # its failure is not the reader's
 
     async def close(self) -> None:
         self._on_cut = None
@@ -295,10 +317,10 @@ class NatsBus(Bus):
                         url,
                         name=name,
                         allow_reconnect=False,
-                        connect_timeout=2,
+                        connect_timeout=_CONNECT_TIMEOUT,
                         reconnect_time_wait=0.25,  # type: ignore[arg-type]
                         max_reconnect_attempts=-1,
-                        ping_interval=5,
+                        ping_interval=_PING_INTERVAL,
                         max_outstanding_pings=2,
                         pending_size=_HELD_BACK,
                         inbox_prefix=self._inbox,
