@@ -28,7 +28,7 @@ from xenmesh.schemas.request import Barrier, Command, Health, HealthReport, Outc
 from xenmesh.schemas.subjects import Declaration
 
 from .abc import Bus, Subscription
-from .errors import BusError, BusLost, NoResponders, ProtocolError, Refused, Timeout
+from .errors import BusClosed, BusError, BusLost, Forbidden, NoResponders, ProtocolError, Refused, Timeout
 from .message import BusState, Message
 from .order import Order, Verdict
 
@@ -44,7 +44,10 @@ _PAUSE = 0.1
 _LONGEST = 5.0
 _CALM = 5.0
 _QUIET = 15.0
-"""Seconds without a heartbeat (the read-only account hears none) after which the service is asked where it is."""
+"""Seconds after which a service is asked where it is, by those who hear no heartbeats (the read-only account)."""
+
+_BEATS = 3
+"""So many heartbeats may fail to come before it is asked."""
 
 _NOTHING_DONE = frozenset({"too-busy", "not-ready", "draining"})
 """Refusals of a service that is there in principle: try again."""
@@ -118,6 +121,7 @@ class Follower(AsyncIterator[Followed]):
         self._taken = 0
         self._judged = 0
         self._beat: tuple[str, int] | None = None
+        self._quiet = _QUIET
         self._doubt: _Doubt | None = None
         self._assured = 0.0
         self._stir = anyio.Event()
@@ -127,6 +131,7 @@ class Follower(AsyncIterator[Followed]):
         self._read_at = 0.0
         self._subscriptions: list[Subscription] = []
         self._cut_off = False
+        self._denied: set[str] = set()
         self._forget: Callable[[], None] | None = None
         self._closed = False
 
@@ -156,6 +161,7 @@ class Follower(AsyncIterator[Followed]):
         Raises:
             StopAsyncIteration: `aclose` was called.
             errors.BusClosed: the bus was closed.
+            errors.Forbidden: this bus user may not hear the events, or not ask for the snapshot.
         """
         while not self._closed:
             item = await self._resync() if self._why else await self._next()
@@ -184,6 +190,7 @@ class Follower(AsyncIterator[Followed]):
             self.counters["malformed"] += 1
             return
         self._beat = (beat.boot, beat.seq)
+        self._quiet = _BEATS * beat.period
         self._stir.set()
 
     def _heard_state(self, state: BusState) -> None:
@@ -218,11 +225,30 @@ class Follower(AsyncIterator[Followed]):
             self._cut_off = False
             while self._subscriptions:
                 await self._subscriptions.pop().close()
-        wanted = [(self._stream, self._heard), *((pattern, self._heard) for pattern in self._elsewhere)]
-        wanted.append((subjects.heartbeat(self._name), self._heard_beat))
-        for pattern, heard in wanted[len(self._subscriptions) :]:
-            made = await self._bus.subscribe(f"{self._prefix}.{pattern}", heard, on_cut=self._was_cut)
-            self._subscriptions.append(made)
+        if self._subscriptions:
+            return
+        stream = f"{self._prefix}.{self._stream}"
+        self._subscriptions.append(await self._bus.subscribe(stream, self._heard, on_cut=self._was_cut))
+        try:
+            await self._bus.settle()
+        except Forbidden as error:
+            if error.subject == stream:
+                raise
+        # What else helps may be denied: the read-only account hears no heartbeats, a service not what another says of itself.
+        for below, heard in (
+            *((each, self._heard) for each in self._elsewhere),
+            (subjects.heartbeat(self._name), self._heard_beat),
+        ):
+            pattern = f"{self._prefix}.{below}"
+            if pattern not in self._denied:
+                self._subscriptions.append(await self._bus.subscribe(pattern, heard))
+                await self._settle()
+
+    async def _settle(self) -> None:
+        try:
+            await self._bus.settle()
+        except Forbidden as error:
+            self._denied.add(error.subject)
 
     # -- the next event ------------------------------------------------------------------------------------------------------------
 
@@ -236,9 +262,9 @@ class Follower(AsyncIterator[Followed]):
             self._bytes -= len(message.data)
             self._judged += 1
             return self._judge(message)
-        if self._bus.state is BusState.LOST:
-            return self._gone("The bus is lost.")
-        left = self._assured + _QUIET - time.monotonic()
+        if self._bus.state is not BusState.UP:
+            return self._lost()
+        left = self._assured + self._quiet - time.monotonic()
         if left <= 0 and self._doubt is None:
             return await self._resolve(_Doubt(self._taken, self._order.boot, 0))
         with anyio.move_on_after(max(left, 0.0)):
@@ -273,7 +299,7 @@ class Follower(AsyncIterator[Followed]):
         verdict = self._order.ahead(boot, seq)
         if verdict is Verdict.GAP and self._doubt is None:
             try:
-                await self._bus.settle()
+                await self._settle()
             except BusLost as error:
                 return self._gone(error.sentence)
             if not self._why:
@@ -298,7 +324,7 @@ class Follower(AsyncIterator[Followed]):
             return None
         try:
             where = await self._position()
-            await self._bus.settle()
+            await self._settle()
         except (NoResponders, Timeout, BusLost) as error:
             return self._gone(error.sentence)
         self._assured = time.monotonic()
@@ -329,14 +355,14 @@ class Follower(AsyncIterator[Followed]):
     async def _resync(self) -> Followed | None:
         await self._pause()
         self._stir = anyio.Event()
-        if self._bus.state is BusState.LOST:
-            return self._gone("The bus is lost.")
+        if self._bus.state is not BusState.UP:
+            return self._lost()
         try:
             await self._subscribe()
             self._hold_nothing()
             self._deaf = False
             self._beat = None
-            await self._bus.settle()
+            await self._settle()
             read = await self._read()
         except (NoResponders, Timeout, BusLost, ProtocolError) as error:
             return self._gone(error.sentence)
@@ -384,6 +410,11 @@ class Follower(AsyncIterator[Followed]):
                 await anyio.sleep(spread)
         if not waited.cancelled_caught:
             await anyio.sleep(self._rng.uniform(0, _PAUSE))
+
+    def _lost(self) -> Away | None:
+        if self._bus.state is BusState.CLOSED:
+            raise BusClosed
+        return self._gone("The bus is lost.")
 
     def _gone(self, why: str) -> Away | None:
         """No answer: told once; what was known stands, and a snapshot is tried for until there is one."""

@@ -103,6 +103,10 @@ class _Op(msgspec.Struct):
     op: str = ""
 
 
+class _Recorded(msgspec.Struct):
+    error: Failure | None = None
+
+
 class _Asked(NamedTuple):
     """A request as it came."""
 
@@ -135,7 +139,7 @@ class _Running(NamedTuple):
 
 _head = msgspec.json.Decoder(_Head)
 _op = msgspec.json.Decoder(_Op)
-_outcome = msgspec.json.Decoder(Outcome[msgspec.Raw])
+_recorded = msgspec.json.Decoder(_Recorded)
 
 
 class Requests:
@@ -352,7 +356,7 @@ class Requests:
         if known.outcome is None:
             raise Refused.of("outcome-unknown", verb=self._full(asked))
         self._counters["commands.repeated"] += 1
-        return _Answer(known.outcome, _outcome.decode(known.outcome).error), False
+        return _Answer(known.outcome, _recorded.decode(known.outcome).error), False
 
     async def _carry_out(self, asked: _Asked, verb: Verb, request: Command, key: Key) -> None:
         running = self._running[key]

@@ -50,6 +50,10 @@ _POLL = 0.05
 """Seconds between two looks whether a cut may be made."""
 
 
+_REST = 0.1
+"""Seconds from one tending to the next at least: what is refused or fails each time must not be tried without a rest."""
+
+
 async def _at_once() -> None:
     """The barrier of a service that has no source to wait for."""
 
@@ -326,9 +330,9 @@ class Service:
 
     def _hears(self) -> dict[str, Handler]:
         mine, name = subjects.prefix(self._host), self._declaration.name
-        patterns: dict[str, Handler] = {f"{mine}.q.{name}.>": self._requests.hear}
+        patterns: dict[str, Handler] = {f"{mine}.q.{name}.*": self._requests.hear}
         if any(verb.commands for verb in self._declaration.answers):
-            patterns[f"{mine}.cmd.*.{name}.>"] = self._requests.hear
+            patterns[f"{mine}.cmd.*.{name}.*"] = self._requests.hear
         return patterns | dict.fromkeys(discovery(name, self.boot), self._requests.discover)
 
     async def _hear(self, pattern: str) -> None:
@@ -372,12 +376,13 @@ class Service:
             with anyio.move_on_after(self._limits.heartbeat):
                 await self._stir.wait()
             self._stir = anyio.Event()
-            while self._cut_off:
-                pattern = self._cut_off.pop()
+            again, self._cut_off = self._cut_off, []
+            for pattern in again:
                 self.counters["resubscribed"] += 1
                 await self._hear(pattern)
             await self._emission.flush()
             await self._states.flush()
+            await anyio.sleep(_REST)
 
     async def _beats(self) -> None:
         await anyio.sleep(random.random() * self._limits.heartbeat)  # noqa: S311 - so that services do not beat in step
