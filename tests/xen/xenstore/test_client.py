@@ -1,7 +1,11 @@
 """The store against the real servers: watches, losses, restarts."""
 
+import asyncio
 import socket
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import anyio
 import pytest
@@ -9,13 +13,18 @@ from rigs.waiting import eventually
 from rigs.xenstored import Xenstored
 
 from xenmesh.xen.xenstore import Dirty, State, WatchSet, Xenstore
+from xenmesh.xen.xenstore import client as client_module
 from xenmesh.xenstore.errors import (
+    AccessError,
     DisconnectedError,
     NotFoundError,
     OutcomeUnknown,
     ServerError,
     UnreachableError,
 )
+from xenmesh.xenstore.messages import OK, AnyRequest, Read, Unwatch, WatchEvent, parse
+from xenmesh.xenstore.messages import Watch as WatchRequest
+from xenmesh.xenstore.packets import Op, Packet, Parser, encode
 
 
 async def test_no_server_is_said_at_once(short_dir: Path) -> None:
@@ -369,3 +378,189 @@ async def test_a_watch_that_cannot_be_set_again_says_so(xenstored_c: Xenstored) 
         with pytest.raises(ServerError) as caught:
             await watch.changed()
         assert caught.value.code == "EINVAL"
+
+
+async def test_waiting_ends_with_the_last_connection(xenstored: Xenstored) -> None:
+    async with Xenstore.connect(str(xenstored.socket), reconnect=False) as store, anyio.create_task_group() as group:
+
+        async def wait() -> None:
+            with pytest.raises(DisconnectedError):
+                await store.wait("/a", lambda _: False)
+
+        group.start_soon(wait)
+        await eventually(lambda: store.statistics.events == 1, "the watch")
+        xenstored.kill()
+
+
+async def test_each_long_connection_is_mended_as_fast_as_the_first(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a connection that lived longer than the longest pause clears the record
+    monkeypatch.setattr(client_module, "RECONNECT_MAX", 0.0)
+    delays: list[float] = []
+    monkeypatch.setattr(client_module.random, "uniform", lambda *_: Factor(delays))
+    async with Scripted(short_dir / "s", modern) as server, Xenstore.connect(server.path) as store:
+        for turn in range(3):
+            await eventually(lambda: server._clients, "the server to notice")
+            server.cut()
+            await eventually(lambda: store.statistics.connects == turn + 2, "the next connection")  # noqa: B023
+
+    assert delays == [client_module.RECONNECT_FIRST] * 3
+
+
+class Factor:
+    """Stands in for the jitter, and notes the delay that it is to shorten."""
+
+    def __init__(self, delays: list[float]) -> None:
+        self._delays = delays
+
+    def __rmul__(self, delay: float) -> float:
+        self._delays.append(delay)
+        return 0.0
+
+
+# -- what neither server of Debian does
+
+
+class Scripted:
+    """A server on a real socket that answers each request by a function."""
+
+    def __init__(self, path: Path, answer: Callable[[AnyRequest], list[tuple[Op, bytes]]]) -> None:
+        self.path = str(path)
+        self.asked: list[AnyRequest] = []
+        self._answer = answer
+        self._loop = asyncio.get_running_loop()
+        self._clients: dict[socket.socket, Parser] = {}
+
+    async def __aenter__(self) -> Self:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen()
+        self._loop.add_reader(self._listener, self._accept)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        self.cut()
+
+    def cut(self) -> None:
+        for client in list(self._clients):
+            self._drop(client)
+
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        self._clients[client] = Parser()
+        self._loop.add_reader(client, self._serve, client)
+
+    def _drop(self, client: socket.socket) -> None:
+        del self._clients[client]
+        self._loop.remove_reader(client)
+        client.close()
+
+    def _serve(self, client: socket.socket) -> None:
+        data = client.recv(65536)
+        if not data:
+            self._drop(client)
+        for packet in self._clients[client].feed(data) if data else []:
+            request = parse(packet.op, packet.payload)
+            self.asked.append(request)
+            for op, payload in self._answer(request):
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    client.sendall(encode(Packet(op, packet.req_id, 0, payload)))
+
+
+def modern(request: AnyRequest) -> list[tuple[Op, bytes]]:
+    """A server that knows depths."""
+    if isinstance(request, WatchRequest):
+        event = WatchEvent(request.path, request.token).payload()
+        return [(Op.WATCH, OK), (Op.WATCH_EVENT, event)]
+    return [(request.op, OK)]
+
+
+async def test_a_server_that_knows_depth_is_given_it(short_dir: Path) -> None:
+    async with Scripted(short_dir / "s", modern) as server, Xenstore.connect(server.path) as store:
+        async with store.watch("/a", depth=1) as one, store.watch("/b", depth=0) as two:
+            await one.changed()
+            await two.changed()
+            server.cut()
+            assert (await one.changed()).overflow
+            assert (await two.changed()).overflow
+        watches = [w for w in server.asked if isinstance(w, WatchRequest)]
+
+        # each connection is asked once whether it knows depth
+        assert [(w.path, w.depth) for w in watches] == [
+            ("/", 0),
+            ("/a", 1),
+            ("/b", 0),
+            ("/", 0),
+            ("/a", 1),
+            ("/b", 0),
+        ]
+        assert sum(isinstance(r, Unwatch) and r.path == "/" for r in server.asked) == 2
+
+
+async def test_a_right_that_was_lost_over_a_restart(short_dir: Path) -> None:
+    allowed = True
+
+    def answer(request: AnyRequest) -> list[tuple[Op, bytes]]:
+        if isinstance(request, WatchRequest) and not allowed:
+            return [(Op.ERROR, b"EACCES\0")]
+        return modern(request)
+
+    async with (
+        Scripted(short_dir / "s", answer) as server,
+        Xenstore.connect(server.path) as store,
+        store.watch("/a") as watch,
+    ):
+        await watch.changed()
+        allowed = False
+        server.cut()
+
+        with pytest.raises(AccessError):
+            await watch.changed()
+
+
+async def test_nonsense_while_watches_are_set_again(short_dir: Path) -> None:
+    sane = True
+
+    def answer(request: AnyRequest) -> list[tuple[Op, bytes]]:
+        nonlocal sane
+        if isinstance(request, WatchRequest) and not sane:
+            sane = True
+            return [(Op.WATCH, b"KO\0")]
+        return modern(request)
+
+    async with (
+        Scripted(short_dir / "s", answer) as server,
+        Xenstore.connect(server.path) as store,
+        store.watch("/a") as watch,
+    ):
+        await watch.changed()
+        sane = False
+        server.cut()
+
+        assert (await watch.changed()).overflow
+        assert store.statistics.connects == 3
+        assert store.statistics.violations == 1
+
+
+async def test_a_value_that_may_not_be_read_ends_the_waiting(short_dir: Path) -> None:
+    def answer(request: AnyRequest) -> list[tuple[Op, bytes]]:
+        return [(Op.ERROR, b"EACCES\0")] if isinstance(request, Read) else modern(request)
+
+    async with Scripted(short_dir / "s", answer) as server, Xenstore.connect(server.path) as store:
+        with pytest.raises(AccessError):
+            await store.wait("/a", lambda _: True)
+
+
+async def test_a_keeper_that_dies_tells_everyone(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken() -> bool:
+        raise ZeroDivisionError
+
+    async with Scripted(short_dir / "s", modern) as server:
+        with pytest.raises(ZeroDivisionError):  # noqa: PT012 - at the store's end
+            async with Xenstore.connect(server.path) as store, store.watch("/a") as watch:
+                await watch.changed()
+                monkeypatch.setattr(store, "_restore", broken)
+                server.cut()
+                with pytest.raises(DisconnectedError):
+                    await watch.changed()

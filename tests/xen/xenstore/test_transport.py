@@ -342,3 +342,41 @@ async def test_a_refusal_that_comes_after_the_end(device: Device, transport: Dev
     transport._refused(1, "EACCES")
 
     assert ends.events == []
+
+
+async def test_a_plain_file_is_no_device(short_dir: Path, ends: Ends) -> None:
+    (short_dir / "file").touch()
+    transport = await open_transport(str(short_dir / "file"))
+
+    with pytest.raises(UnreachableError):
+        transport.start(ends.events.extend, ends.losses.append)
+
+
+async def test_reads_that_find_nothing(
+    pair: tuple[socket.socket, socket.socket], transport: DeviceTransport, ends: Ends
+) -> None:
+    # epoll may wake for nothing
+    plain = SocketTransport(pair[0])
+    for either in (plain, transport):
+        either.start(ends.events.extend, ends.losses.append)
+        either._readable()
+        either.close()
+
+    assert not ends.losses
+
+
+async def test_errors_of_reading_are_losses(pair: tuple[socket.socket, socket.socket], device: Device, ends: Ends) -> None:
+    plain = SocketTransport(pair[0])
+    plain.start(ends.events.extend, ends.losses.append)
+    plain.connection.request(Read("/a"))
+    plain.flush()
+    pair[1].close()  # with our request unread: ECONNRESET, as of a killed xenstored
+    await eventually(lambda: ends.losses, "the reset")
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    blind = DeviceTransport(writer)
+    blind.start(ends.events.extend, ends.losses.append)
+    blind._readable()
+
+    assert [error.facts["reason"] for error in ends.losses] == ["Connection reset by peer", "Bad file descriptor"]

@@ -19,6 +19,8 @@ class Registry:
         self.live: dict[bytes, Registration] = {}
         self.refused: set[str] = set()
         self._last = 0
+        self.gate = anyio.Event()
+        self.gate.set()
 
     def new_token(self) -> bytes:
         self._last += 1
@@ -26,7 +28,7 @@ class Registry:
 
     async def register(self, registrations: Iterable[Registration]) -> None:
         registrations = list(registrations)
-        await anyio.lowlevel.checkpoint()
+        await self.gate.wait()
         if any(registration.path in self.refused for registration in registrations):
             raise ServerError.of("EACCES")
         for registration in registrations:
@@ -190,11 +192,16 @@ async def test_a_removed_key_is_silent(registry: Registry) -> None:
 
 
 async def test_removed_while_it_is_being_added(registry: Registry) -> None:
-    async with WatchSet[int](registry) as watches, anyio.create_task_group() as group:
-        group.start_soon(watches.add, 1, "/1")
-        await eventually(lambda: 1 in watches, "the add to begin")
-        watches.remove(1)
-        await eventually(lambda: registry._last == 1 and not registry.live, "the watch to go")
+    async with WatchSet[int](registry) as watches:
+        registry.gate = anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(watches.add, 1, "/1")
+            await eventually(lambda: 1 in watches, "the add to begin")
+            watches.remove(1)
+            registry.gate.set()
+
+        assert not registry.live
+        assert 1 not in watches
 
 
 async def test_a_refused_watch_leaves_nothing(registry: Registry) -> None:

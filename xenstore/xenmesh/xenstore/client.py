@@ -42,7 +42,7 @@ from xenmesh.xenstore.messages import (
     Write,
     parse_error,
 )
-from xenmesh.xenstore.packets import PAYLOAD_MAX, Op, Packet, Parser, encode
+from xenmesh.xenstore.packets import PAYLOAD_MAX, Op, Packet, Parser, pack_header
 from xenmesh.xenstore.paths import PORTABLE_PATH_MAX, PORTABLE_VALUE_MAX
 
 __all__ = [
@@ -161,7 +161,8 @@ class ClientConnection:
             req_id = req_id % 0xFFFFFFFF + 1
         self._last_id = req_id
         self._pending[req_id] = (message, tx_id)
-        self._queue.append((req_id, encode(Packet(message.op, req_id, tx_id, payload))))
+        header = pack_header(message.op, req_id, tx_id, len(payload))
+        self._queue.append((req_id, header + payload))
         return req_id
 
     @staticmethod

@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 from xenmesh.xenstore.errors import FramingError, TooLongError
 
-__all__ = ["HEADER_SIZE", "PAYLOAD_MAX", "Op", "Packet", "Parser", "encode"]
+__all__ = ["HEADER_SIZE", "PAYLOAD_MAX", "Op", "Packet", "Parser", "encode", "pack_header"]
 
 PAYLOAD_MAX = 4096
 """Most bytes of payload in one packet, either way; the header is not counted."""
 
 _HEADER = struct.Struct("<IIII")
 HEADER_SIZE = _HEADER.size
+pack_header = _HEADER.pack
+"""`pack_header(op, req_id, tx_id, length)`; for senders that have checked the length, else use `encode`."""
 
 
 class Op(IntEnum):
@@ -74,7 +76,7 @@ def encode(packet: Packet) -> bytes:
     op, req_id, tx_id, payload = packet
     if len(payload) > PAYLOAD_MAX:
         raise TooLongError("payload", len(payload), PAYLOAD_MAX)
-    return _HEADER.pack(op, req_id, tx_id, len(payload)) + payload
+    return pack_header(op, req_id, tx_id, len(payload)) + payload
 
 
 class Parser:

@@ -114,13 +114,16 @@ class Xenstore(Operations):
         store = cls(path, reconnect=reconnect, portable=portable)
         await store._open()
         keeper = asyncio.create_task(store._keep(), name="xenstore reconnect")
+        # Should it ever die, whoever waits is told, and the block's end raises why.
+        keeper.add_done_callback(lambda _: store._close())
         try:
             yield store
         finally:
             keeper.cancel()
             store._close()
-            with suppress(asyncio.CancelledError):
-                await keeper
+            await asyncio.wait([keeper])
+            if not keeper.cancelled():
+                keeper.result()
 
     # -- the connection
 
@@ -164,11 +167,15 @@ class Xenstore(Operations):
                 self._enter(State.RESYNCED)
 
     async def _restore(self) -> bool:
-        """Set every watch again; a watch that is refused ends. Returns whether the connection lived through it."""
+        """Set every watch again; a watch that is refused ends. Returns whether the connection lived through it.
+
+        Initial events come right after, or before, the OK; so with the answer to one more request all are here.
+        """
         registrations = [r for r in self._registrations.values() if r.confirmed]
         try:
             requests = [await self._watch_request(r) for r in registrations]
             answers = await self.ask_all(requests)
+            await self.get_domain_path(0)
         except XenstoreError as error:
             if self._session is not None:
                 self._session.lose(error)
@@ -193,7 +200,8 @@ class Xenstore(Operations):
         self._reconnect = False
         if self._session is not None:
             self._session.lose(DisconnectedError("the store is closed"))
-        self._finish()
+        if not self._finished:
+            self._finish()
 
     # -- its state
 
@@ -293,18 +301,18 @@ class Xenstore(Operations):
         The body must do the same when run again. Raises ConflictError after `attempts`, else as `transaction` does.
         """
         delay = CONFLICT_FIRST
-        for attempt in range(1, attempts + 1):
+        while True:
+            attempts -= 1
             try:
                 async with self.transaction() as transaction:
                     result = await body(transaction)
             except ConflictError:
-                if attempt == attempts:
+                if attempts <= 0:
                     raise
                 await anyio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter, no secret
                 delay = min(delay * 2, CONFLICT_MAX)
             else:
                 return result
-        raise AssertionError("at least one attempt is needed")
 
     # -- watches
 
@@ -329,7 +337,8 @@ class Xenstore(Operations):
     ) -> dict[str, bytes | None]:
         """Wait until `predicate` is true of the values of `paths` (None: no such node), and return them.
 
-        Lasts through losses of the connection. Raises ServerError for a node that may not be read.
+        Lasts through losses of the connection, but needs one to begin (DisconnectedError). Raises ServerError for a node
+        that may not be read.
         """
         wanted = [paths] if isinstance(paths, str) else list(paths)
         watches: WatchSet[str] = WatchSet(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
@@ -28,16 +29,16 @@ __all__ = ["Operations", "Transaction"]
 R = TypeVar("R")
 
 
-class Operations:
+class Operations(ABC):
     """What can be asked inside and outside a transaction."""
 
     async def ask(self, message: Request[R]) -> R:
         """Send any request and return its answer. Raises ServerError, UsageError, LinkError."""
         return message.parse_reply(await self._ask_raw(message))
 
+    @abstractmethod
     async def ask_all(self, messages: Sequence[Request[R]]) -> list[R | ServerError]:
         """Send many requests at once; return each answer or the server's refusal, in order."""
-        raise NotImplementedError
 
     async def read(self, path: str) -> bytes:
         """Return a node's value."""
@@ -81,8 +82,9 @@ class Operations:
         """Set a node's permissions, the owner first."""
         await self.ask(SetPerms(path, tuple(perms)))
 
+    @abstractmethod
     async def _ask_raw(self, message: Message) -> bytes:
-        raise NotImplementedError
+        """Send a request and return its answer's payload."""
 
 
 class Transaction(Operations):

@@ -22,7 +22,8 @@ from xenmesh.xenstore.errors import LinkError, UnreachableError
 
 __all__ = ["DeviceTransport", "SocketTransport", "Transport", "endpoints", "open_transport"]
 
-_READ_SIZE = 256 * 1024
+_READ_SIZE = 64 * 1024
+"""Above 128 KiB malloc would map and unmap memory at each read."""
 
 SOCKETS = ("/run/xenstored/socket", "/var/run/xenstored/socket")
 DEVICES = ("/dev/xen/xenbus", "/proc/xen/xenbus", "/dev/xen/xenstore", "/kern/xen/xenbus")
@@ -196,9 +197,13 @@ class DeviceTransport:
         self._open = True
 
     def start(self, on_events: OnEvents, on_lost: OnLost) -> None:
-        """Begin to read."""
+        """Begin to read. Raises UnreachableError for a file that is no device."""
         self._on_events, self._on_lost = on_events, on_lost
-        self._loop.add_reader(self._fd, self._readable)
+        try:
+            self._loop.add_reader(self._fd, self._readable)
+        except PermissionError:
+            os.close(self._fd)
+            raise UnreachableError("neither a socket nor a device that can be polled") from None
 
     def _readable(self) -> None:
         try:
