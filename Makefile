@@ -63,6 +63,11 @@ coverage: build/test/rooms  ## branch coverage of the pure rooms, 100 %
 PURE_TESTS := tests/schemas tests/xenstore
 PURE       := */xenmesh/schemas/*,*/xenmesh/xenstore/*
 
+bench: build/test/rooms  ## what it costs, against floors of the same run; ONLY=store for a part
+	build/test/bin/python -m bench --only '$(ONLY)' $(ARGS)
+
+ONLY ?=
+
 generate: dev  ## write everything that is generated
 	build/dev/bin/python -m xenmesh.schemas.asyncapi --write schemas/xenmesh/schemas/generated
 

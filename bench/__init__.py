@@ -1,0 +1,1 @@
+"""What the mesh costs, against floors and rivals of the same run."""
