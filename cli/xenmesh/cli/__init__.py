@@ -1,1 +1,1 @@
-"""An operator's hands: the xenmesh command."""
+"""An operator's hands: the `xenmesh` command."""
