@@ -42,6 +42,8 @@ class MemoryServer:
         self._last: dict[str, int] = dict.fromkeys(_STREAMS, 0)
         self._identities: set[str] = set()
         self._turns: dict[str, int] = {}
+        self._subscriptions: dict[str, dict[_MemorySubscription, None]] = {}
+        """By the part of their patterns before the first wildcard."""
 
     def cut(self, user: str | None = None) -> None:
         """Break the connections of ``user``, or all."""
@@ -67,17 +69,12 @@ class MemoryServer:
         """Hand ``message`` to all who hear it; returns how many."""
         groups: dict[str, list[_MemorySubscription]] = {}
         heard = 0
-        for bus in self.buses:
-            if bus.state is not BusState.UP:
-                continue
-            for subscription in bus.subscriptions:
-                if not subscription.hears(message.subject):
-                    continue
-                if subscription.queue:
-                    groups.setdefault(subscription.queue, []).append(subscription)
-                else:
-                    subscription.take(message)
-                    heard += 1
+        for subscription in self._hearers(message.subject):
+            if subscription.queue:
+                groups.setdefault(subscription.queue, []).append(subscription)
+            else:
+                subscription.take(message)
+                heard += 1
         for queue, members in groups.items():
             turn = self._turns[queue] = self._turns.get(queue, -1) + 1
             members[turn % len(members)].take(message)
@@ -101,6 +98,27 @@ class MemoryServer:
         if not self.history:
             raise NoHistory(why="this server keeps no history")
         return [kept for stream in self._streams.values() for kept in stream if matches(pattern, kept.subject)]
+
+    def join(self, subscription: _MemorySubscription) -> None:
+        """Its messages come from now on."""
+        self._subscriptions.setdefault(subscription.literal, {})[subscription] = None
+
+    def leave(self, subscription: _MemorySubscription) -> None:
+        """No more; may be called twice."""
+        alike = self._subscriptions.get(subscription.literal, {})
+        alike.pop(subscription, None)
+        if not alike:
+            self._subscriptions.pop(subscription.literal, None)
+
+    def _hearers(self, subject: str) -> list[_MemorySubscription]:
+        """Those subscriptions that are up: found by how their patterns begin, which many share."""
+        return [
+            subscription
+            for literal, alike in self._subscriptions.items()
+            if subject.startswith(literal)
+            for subscription in alike
+            if subscription.hears(subject)
+        ]
 
     def _keep(self, message: Message) -> None:
         if self.history:
@@ -127,11 +145,10 @@ class _MemorySubscription(Subscription):
         self._pumping = False
         self.taken = 0
         self.handed = 0
-        self._literal = pattern.partition("*")[0].partition(">")[0]
+        self.literal = pattern.partition("*")[0].partition(">")[0]
 
     def hears(self, subject: str) -> bool:
-        """Whether that subject falls under the pattern; most do not, and are told by their beginning."""
-        return subject.startswith(self._literal) and matches(self.pattern, subject)
+        return self._bus.state is BusState.UP and matches(self.pattern, subject)
 
     def take(self, message: Message) -> None:
         if len(self._waiting) >= _MESSAGES or self._bytes + len(message.data) > _BYTES:
@@ -164,8 +181,7 @@ class _MemorySubscription(Subscription):
         self._waiting.clear()
         self._bytes = 0
         self.handed = self.taken
-        if self in self._bus.subscriptions:
-            self._bus.subscriptions.remove(self)
+        self._bus.leave(self)
 
     async def close(self) -> None:
         """As `Subscription.close`."""
@@ -179,6 +195,8 @@ class MemoryBus(Bus):
         self.user = user
         self.host = host
         self.subscriptions: list[_MemorySubscription] = []
+        """What it hears now."""
+
         self._server = server
         self._state = BusState.UP
         self._listeners: list[Callable[[BusState], None]] = []
@@ -233,7 +251,14 @@ class MemoryBus(Bus):
         self._check(pattern, b"", wild=True)
         subscription = _MemorySubscription(self, pattern, handler, queue, on_cut)
         self.subscriptions.append(subscription)
+        self._server.join(subscription)
         return subscription
+
+    def leave(self, subscription: _MemorySubscription) -> None:
+        """A subscription has ended."""
+        self._server.leave(subscription)
+        if subscription in self.subscriptions:
+            self.subscriptions.remove(subscription)
 
     async def request(self, subject: str, data: bytes, *, timeout: float, headers: Mapping[str, str] | None = None) -> Message:
         """As `Bus.request`."""
@@ -305,7 +330,8 @@ class MemoryBus(Bus):
         """As `Bus.close`."""
         if self._state is not BusState.CLOSED:
             self._become(BusState.CLOSED)
-            self.subscriptions.clear()
+            for subscription in list(self.subscriptions):
+                await subscription.close()
             self._held.clear()
             self._server.buses.remove(self)
             self._listeners.clear()
