@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from xenmesh.schemas.store import AREAS, Area
+from xenmesh.xenstore.paths import covers
 
 from .budget import Pace
 
@@ -99,6 +100,13 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     capped_interval: _Seconds = 5.0
     """A domain with a capped area is read whole again when it changes, at most this often."""
+
+    def __post_init__(self) -> None:
+        for tree in self.trees:
+            if covers("/local", tree):
+                raise ValueError(f"trees: {tree} cannot be there, as domains are watched each by itself")
+            if any(covers(other, tree) for other in self.trees if other is not tree):
+                raise ValueError(f"trees: {tree} lies within another one")
 
     @property
     def guest(self) -> Caps:

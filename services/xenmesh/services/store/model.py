@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from xenmesh.schemas.envelope import Event
 from xenmesh.schemas.service import Source, SourceState
 from xenmesh.schemas.store import Area, Capped, Changed, DomainGone, DomainSeen, Flooding, Limit, Node, Removed
-from xenmesh.schemas.subjects import area_of
+from xenmesh.schemas.subjects import area_of as read_area
 
 from . import tree
 from .config import Caps, StoreConfig
@@ -139,6 +140,9 @@ class _Usage:
 
 _Owner = int | None
 """A domid, or None for the host."""
+area_of = lru_cache(4096)(read_area)
+"""The same path is looked at several times in a row."""
+
 _UUID = re.compile(r"/vm/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:-\d+)?", re.IGNORECASE).fullmatch
 
 

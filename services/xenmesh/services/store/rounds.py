@@ -224,8 +224,8 @@ class Rounds:
             batch.ask(IsDomainIntroduced(domid))
         reading, walking = ROUND, WALKING
         for lane in list(self._busy):
-            if not reading and not walking:
-                break
+            if not walking and not (reading and lane.dirty):
+                continue
             # It goes to the end of the queue, so that those who got nothing in this round come first in the next.
             del self._busy[lane]
             if self._spent(lane, now):

@@ -72,7 +72,7 @@ class Source:
     def __init__(
         self,
         store: Xenstore,
-        watches: WatchSet[object],
+        watches: WatchSet[Key],
         config: StoreConfig,
         model: Model,
         redaction: Redaction,
@@ -102,7 +102,8 @@ class Source:
         cls, store: Xenstore, config: StoreConfig, model: Model, redaction: Redaction, counters: Counter[str]
     ) -> AsyncIterator[Source]:
         """A source over ``store``; its watches go when the block ends. ``counters`` counts what it does: ``source.requests``, ..."""
-        async with store.watches(DIRTY) as watches, anyio.create_task_group() as group:
+        watches: WatchSet[Key] = store.watches(DIRTY)
+        async with watches, anyio.create_task_group() as group:
             source = cls(store, watches, config, model, redaction, counters)
             await group.start(source._follow_states)
             try:
@@ -205,27 +206,27 @@ class Source:
             self._rounds.ask_after([domid])
         self._rounds.hinted.clear()
 
-    def _ready(self) -> object | None:
+    def _ready(self) -> Key | None:
         # One step of `next`: it ends with a key, or would wait.
         step = self._watches.next()
         try:
             step.send(None)
         except StopIteration as stop:
-            return cast("object", stop.value)
+            return cast("Key", stop.value)
         step.close()
         return None
 
-    def _take(self, key: object) -> None:
+    def _take(self, key: Key) -> None:
         dirty = self._watches.take(key)
         self._counters["source.overflows"] += dirty.overflow and not dirty.initial
         if dirty.error is not None:
             _log.warning("the watch of %s ended: %s", key, dirty.error)
             self._watches.remove(key)
-            self._unwatched[cast("Key", key)] = None
+            self._unwatched[key] = None
         elif key == BELL:
             self._listing = True
             self._bells |= dirty.paths
-        elif (lane := self._rounds.lanes.get(cast("Key", key))) is not None:
+        elif (lane := self._rounds.lanes.get(key)) is not None:
             if dirty.initial and lane.fresh and len(dirty.paths) < DIRTY:
                 lane.fresh = False
                 self._rounds.mark(dirty.paths - {lane.root})
