@@ -168,6 +168,9 @@ class Server:
     def __init__(self, settings: Settings, heard: Callable[[BusError], None] | None = None) -> None:
         self.settings = settings
         self.starts = 0
+        self.provisions = 0
+        """Times that streams and bucket were seen to be there; the bucket is in memory and goes with each server."""
+
         self._heard = heard
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -201,7 +204,7 @@ class Server:
         """
         try:
             await self._start()
-            await provision_bus(self.settings, self.url)
+            await self._provision()
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._stop()
@@ -288,7 +291,7 @@ class Server:
             began = asyncio.get_running_loop().time()
             try:
                 await self._start()
-                await provision_bus(self.settings, self.url)  # the bucket is in memory and went with the server
+                await self._provision()
             except BusError as error:
                 self._tell(error)
                 failures += 1
@@ -296,6 +299,10 @@ class Server:
                 self._process = None
             else:
                 failures = 0 if asyncio.get_running_loop().time() - began < _START else failures
+
+    async def _provision(self) -> None:
+        await provision_bus(self.settings, self.url)
+        self.provisions += 1
 
     def _tell(self, error: BusError) -> None:
         _log.error("%s", error.sentence)
