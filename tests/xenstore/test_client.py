@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenmesh.xenstore.client import (
@@ -42,6 +42,7 @@ from xenmesh.xenstore.messages import (
     Write,
 )
 from xenmesh.xenstore.packets import Op, Packet, Parser, encode
+from xenmesh.xenstore.server import Incoming, ServerConnection
 
 SMALL = Link(window=4, payload_max=4096, kernel=False)
 
@@ -265,8 +266,9 @@ def test_what_only_one_server_takes() -> None:
         (SOCKET, ResetWatches(), 5),
         (DEVICE, ResetWatches(), 0),
         (DEVICE, Watch("/a", b"t", 1), 0),
+        (SOCKET, Rm("/"), 0),
     ],
-    ids=["bad path", "nested", "XSA-484", "the kernel's own watches", "depth on the device"],
+    ids=["bad path", "nested", "XSA-484", "the kernel's own watches", "depth on the device", "RM / wipes oxenstored"],
 )
 def test_what_must_not_be_asked(link: Link, message: Message, tx_id: int) -> None:
     connection = ClientConnection(link)
@@ -550,3 +552,42 @@ def test_the_end_is_the_end() -> None:
     assert connection.next_frame() is None
     with pytest.raises(DisconnectedError):
         connection.request(Read("/a"))
+
+
+# -- against the other side
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_each_request_has_one_outcome_whatever_the_order_and_the_cuts(data: st.DataObject) -> None:
+    """A server of ours answers at random; bytes travel in pieces; in the end the connection goes."""
+    client, server = ClientConnection(SMALL), ServerConnection(domid=0)
+    asked = [client.request(Read(f"/{number}")) for number in range(data.draw(st.integers(0, 8)))]
+    asked.append(client.request(Watch("/w", b"t")))
+    outcomes: list[int] = []
+    events = 0
+    waiting: list[Incoming] = []
+    wire = b""
+    for _ in range(data.draw(st.integers(0, 15))):
+        wire += client.data_to_send()
+        cut = data.draw(st.integers(0, len(wire)))
+        waiting += server.receive_data(wire[:cut])
+        wire = wire[cut:]
+        assert len(waiting) <= SMALL.window
+        if waiting:
+            request = waiting.pop(data.draw(st.integers(0, len(waiting) - 1)))
+            if data.draw(st.booleans()):
+                server.reply(request, b"value")
+            else:
+                server.fail(request, "ENOENT")
+        events += server.fire("/w", b"t")
+        for event in client.receive_data(server.data_to_send()):
+            assert not isinstance(event, Broken)
+            if isinstance(event, WatchEvent):
+                events -= 1
+            else:
+                outcomes.append(event.req_id)
+
+    outcomes += [failure.req_id for failure in client.connection_lost()]
+    assert sorted(outcomes) == asked
+    assert events == client.stray_events

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rigs.waiting import eventually
 
@@ -61,6 +61,7 @@ def test_a_flood_costs_its_distinct_paths() -> None:
     assert not dirty
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20)), st.integers(1, 8))
 def test_nothing_is_lost_without_a_word(numbers: list[int], limit: int) -> None:
     dirty = DirtySet(limit)

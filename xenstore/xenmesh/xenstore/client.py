@@ -35,6 +35,7 @@ from xenmesh.xenstore.messages import (
     GetDomainPath,
     Message,
     ResetWatches,
+    Rm,
     TransactionStart,
     Unwatch,
     Watch,
@@ -148,7 +149,7 @@ class ClientConnection:
             raise TooLongError("payload", len(payload), self.link.payload_max)
         if self.portable:
             self._check_portable(message)
-        if isinstance(message, (Watch, Unwatch, TransactionStart, ResetWatches)):
+        if isinstance(message, (Watch, Unwatch, TransactionStart, ResetWatches, Rm)):
             self._prepare(message, tx_id)
         req_id = self._enqueue(message, tx_id, payload)
         if not payload:
@@ -173,8 +174,12 @@ class ClientConnection:
         if isinstance(message, Write) and len(message.value) > PORTABLE_VALUE_MAX:
             raise TooLongError("value", len(message.value), PORTABLE_VALUE_MAX)
 
-    def _prepare(self, message: Watch | Unwatch | TransactionStart | ResetWatches, tx_id: int) -> None:
-        if isinstance(message, TransactionStart):
+    def _prepare(self, message: Watch | Unwatch | TransactionStart | ResetWatches | Rm, tx_id: int) -> None:
+        if isinstance(message, Rm):
+            # C xenstored refuses it, oxenstored wipes the store.
+            if message.path == "/":
+                raise UsageError("the root is not removed")
+        elif isinstance(message, TransactionStart):
             if tx_id:
                 raise UsageError("transactions do not nest", tx_id=tx_id)
         elif isinstance(message, ResetWatches):

@@ -27,7 +27,7 @@ class Dirty(NamedTuple):
 
     `paths`: the nodes reported. `initial`: among them is the root of a watch just set (or set again), so read it whole.
     `overflow`: events are missing (too many paths, or the connection was lost): read everything watched again, whatever
-    `paths` holds. `error`: the watch is dead; nothing more will come.
+    `paths` holds. `error`: the watch is dead, nothing more will come of it; remove its key.
     """
 
     paths: frozenset[str]
