@@ -53,9 +53,8 @@ def value_of(value: str | None, raw: bytes | None, size: int, *, redacted: bool)
     if redacted:
         return [Span("(secret)", Style.DIM)]
     if value is not None:
-        cut = size - len(value.encode(errors="surrogatepass"))
-        more: list[Span | str] = [Span(f" ({cut} more bytes)", Style.DIM)] if cut > 0 else []
-        return [*more, f'"{value}"'] if more else [f'"{value}"']
+        told = len(value.encode(errors="surrogatepass"))
+        return [Span(f"({told} of {size} bytes) ", Style.DIM), f'"{value}"'] if told < size else [f'"{value}"']
     if raw is not None:
         return [Span(f"({size} bytes) ", Style.DIM), raw.hex(" ")]
     return [Span("(not known)", Style.DIM)]
