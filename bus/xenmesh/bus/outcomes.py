@@ -42,12 +42,15 @@ class Known(NamedTuple):
     outcome: bytes | None
 
 
+_NONE = msgspec.Raw(b"")  # msgspec reads no ``Raw | None``
+
+
 class _Line(msgspec.Struct, omit_defaults=True):
     user: str
     id: str
     digest: str
     time: float
-    outcome: msgspec.Raw | None = None
+    outcome: msgspec.Raw = _NONE
 
 
 _decoder = msgspec.json.Decoder(_Line)
@@ -155,14 +158,14 @@ class Outcomes:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self.dropped += 1
                 continue
-            outcome = None if line.outcome is None else bytes(line.outcome)
+            outcome = bytes(line.outcome) or None
             self._known[Key(line.user, line.id)] = Known(line.digest, line.time, outcome)
         if self.dropped:
             _log.warning("%s: %d lines could not be read and were dropped", file, self.dropped)
 
 
 def _line(key: Key, known: Known) -> bytes:
-    outcome = None if known.outcome is None else msgspec.Raw(known.outcome)
+    outcome = _NONE if known.outcome is None else msgspec.Raw(known.outcome)
     return msgspec.json.encode(_Line(key.user, key.request_id, known.digest, known.time, outcome)) + b"\n"
 
 

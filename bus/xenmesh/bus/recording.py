@@ -8,11 +8,12 @@ base64 in ``raw`` instead.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from io import RawIOBase
 from pathlib import Path
-from typing import IO
 
 import anyio
 import msgspec
@@ -28,6 +29,9 @@ __all__ = ["Record", "Recorder", "read", "record", "rehosted", "replay"]
 Say = Callable[[str, bytes], Awaitable[None]]
 
 
+_NONE = msgspec.Raw(b"")  # msgspec reads no ``Raw | None``
+
+
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """One message as it was heard."""
 
@@ -37,8 +41,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     subject: str
     """Whole, with the host's prefix."""
 
-    event: msgspec.Raw | None = None
-    """What was said: JSON of one line."""
+    event: msgspec.Raw = _NONE
+    """What was said: JSON of one line; empty where it is none."""
 
     raw: bytes | None = None
     """What was said, where it is no such JSON."""
@@ -53,7 +57,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def data(self) -> bytes:
         """The message's payload, byte for byte."""
-        return bytes(self.event) if self.event is not None else self.raw or b""
+        return self.raw if self.raw is not None else bytes(self.event)
 
     def line(self) -> bytes:
         """As it stands in the file, with the line's end."""
@@ -62,6 +66,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any = msgspec.json.Decoder()
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -74,7 +79,7 @@ def _is_line(data: bytes) -> bool:
         data.decode()
     except _MALFORMED:
         return False
-    return data != b"null"  # which a reader could not tell from an absent event
+    return True
 
 
 def read(file: Path) -> Iterator[Record]:
@@ -99,15 +104,15 @@ def _parse(file: Path, number: int, line: bytes) -> Record:
         found = _decoder.decode(line)
     except _MALFORMED as error:
         raise RecordingError(file=str(file), line=number, why=str(error)) from None
-    if found.event is None and found.raw is None:
+    if not bytes(found.event) and found.raw is None:
         raise RecordingError(file=str(file), line=number, why="it has neither an event nor raw bytes")
     return found
 
 
 class Recorder:
-    """Appends records to an open file, each one whole before the next begins."""
+    """Appends records to an unbuffered file, each one whole before the next begins."""
 
-    def __init__(self, out: IO[bytes], clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, out: RawIOBase, clock: Callable[[], float] = time.time) -> None:
         self.count = 0
         self._out = out
         self._clock = clock
@@ -118,8 +123,9 @@ class Recorder:
         Raises:
             OSError: the disk does not take it.
         """
-        self._out.write(Record.of(self._clock(), message.subject, message.data).line())
-        self._out.flush()
+        line = Record.of(self._clock(), message.subject, message.data).line()
+        if self._out.write(line) != len(line):
+            raise OSError(errno.ENOSPC, "only part of a line was written")
         self.count += 1
 
 
@@ -134,7 +140,7 @@ async def record(
     """
     troubles: list[str] = []
     try:
-        out = file.open("ab")
+        out = file.open("ab", buffering=0)
     except OSError as error:
         raise RecordingError(file=str(file), line=0, why=str(error.strerror)) from None
     with out:
@@ -173,12 +179,11 @@ def rehosted(given: Record, host: str) -> Record:
     if len(parts) < 4 or f"{parts[0]}.{parts[1]}" != ROOT:
         raise ValueError(f"{given.subject!r} is not a subject of xenmesh")
     subject = f"{ROOT}.{token(host)}.{parts[3]}"
-    if given.event is None:
-        return Record(given.time, subject, raw=given.raw)
-    fields = msgspec.json.decode(given.event, type=dict[str, msgspec.Raw] | msgspec.Raw)
-    if not isinstance(fields, dict) or "host" not in fields:
-        return Record(given.time, subject, given.event)
-    fields["host"] = msgspec.Raw(_encoder.encode(host))
+    if not bytes(given.event).startswith(b"{"):
+        return Record(given.time, subject, given.event, given.raw)
+    fields = _fields.decode(given.event)
+    if "host" in fields:
+        fields["host"] = msgspec.Raw(_encoder.encode(host))
     return Record(given.time, subject, msgspec.Raw(_encoder.encode(fields)))
 
 
