@@ -28,7 +28,7 @@ def main() -> int:
     wanted = given.only
     for measure, names in PARTS.values():
         if any(name.startswith(wanted) or wanted.startswith(name.rstrip(".")) for name in names):
-            figures += [figure for figure in asyncio.run(measure()) if figure.name.startswith(wanted)]
+            figures += [figure for figure in asyncio.run(measure(wanted)) if figure.name.startswith(wanted)]
     if not figures:
         parser.error(f"nothing is called {wanted}")
     sys.stdout.write(f"\n{machine()}\n\n{table(figures)}\n")

@@ -106,6 +106,16 @@ def store() -> Iterator[Xenstored]:
         yield daemon
 
 
+async def _ready(notify: socket.socket, daemon: asyncio.subprocess.Process) -> None:
+    while daemon.returncode is None:
+        try:
+            if b"READY=1" in await asyncio.wait_for(asyncio.get_running_loop().sock_recv(notify, 4096), 1):
+                return
+        except TimeoutError:
+            continue
+    raise SystemExit(f"xenmeshd ended with status {daemon.returncode} before it was ready")
+
+
 @asynccontextmanager
 async def run_mesh(xenstored: Xenstored, *, settings: str = "") -> AsyncIterator[Mesh]:
     """The whole mesh over that xenstored, ready."""
@@ -122,18 +132,17 @@ async def run_mesh(xenstored: Xenstored, *, settings: str = "") -> AsyncIterator
             notify.bind(f"{directory}/notify")
             notify.setblocking(False)
             daemon = await asyncio.create_subprocess_exec(
-                *(Path(sys.executable).parent / "xenmeshd", "all", "--config", config),
+                *(Path(sys.executable).parent / "xenmeshd", os.environ.get("BENCH_SERVICES", "all"), "--config", config),
                 env={**os.environ, "NOTIFY_SOCKET": f"{directory}/notify"},
                 stdin=subprocess.DEVNULL,
             )
             try:
-                async with asyncio.timeout(120):
-                    while b"READY=1" not in await asyncio.get_running_loop().sock_recv(notify, 4096):
-                        pass
+                await asyncio.wait_for(_ready(notify, daemon), 120)
                 yield Mesh(server, daemon, xenstored)
             finally:
                 notify.close()
-                daemon.terminate()
+                if daemon.returncode is None:
+                    daemon.terminate()
                 await daemon.wait()
 
 

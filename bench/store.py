@@ -11,11 +11,12 @@ from pathlib import Path
 
 import anyio
 
-from xenmesh.bus.consumer import Snapshot, follow
+from xenmesh.bus.consumer import Snapshot, ask, follow
 from xenmesh.bus.message import Message
 from xenmesh.bus.nats import NatsBus
+from xenmesh.schemas.request import Barrier, Position
 
-from .mesh import HOST, Mesh, child, cpu, populate, run_mesh, store
+from .mesh import HOST, Mesh, Writer, child, cpu, populate, run_mesh, store
 from .report import Figure, percentile, spread
 
 __all__ = ["measure"]
@@ -76,6 +77,7 @@ async def _latency(mesh: Mesh) -> list[Figure]:
                 await listener.subscribe("bench.hop", cb=hopped)
                 await listener.flush()
                 bus = await stack.enter_async_context(mesh.bus())
+                await ask(bus, HOST, "store", "barrier", Barrier(), Position, timeout=30)
                 await bus.subscribe(SUBJECT, mesh_bell.ring)
                 await bus.settle()
                 assert watcher.stdout and hopper.stdout and hopper.stdin  # noqa: PT018, S101
@@ -176,6 +178,9 @@ async def _fan_out(mesh: Mesh) -> list[Figure]:
     """The last of n subscribers, each with a connection of its own up to 16, then shared."""
     figures = []
     one = 0.0
+    mesh.writer.write_all([(NODE + "/mesh", b"0")])
+    async with mesh.bus() as bus:
+        await ask(bus, HOST, "store", "barrier", Barrier(), Position, timeout=30)
     for count in (1, 16, 64):
         async with AsyncExitStack() as stack:
             buses = [await stack.enter_async_context(mesh.bus()) for _ in range(min(count, 16))]
@@ -288,19 +293,22 @@ async def _resync(mesh: Mesh) -> list[Figure]:
     ]
 
 
-async def measure() -> list[Figure]:
-    """All of it."""
-    figures: list[Figure] = []
-    with store() as xenstored:
-        async with run_mesh(xenstored) as mesh:
-            figures += await _latency(mesh)
-            figures += await _fan_out(mesh)
-    with store() as xenstored:
-        from .mesh import Writer
+SMALL = {"store.latency": _latency, "store.fanout": _fan_out}
+"""Measured on an empty host."""
 
-        populate(Writer(xenstored.socket), DOMAINS, KEYS)
-        async with run_mesh(xenstored) as mesh:
-            figures += await _snapshots(mesh)
-            figures += await _rate(mesh)
-            figures += await _resync(mesh)
+FULL = {"store.snapshot": _snapshots, "store.rate": _rate, "store.resync": _resync}
+"""Measured with 1,000 domains x 60 keys."""
+
+
+async def measure(wanted: str) -> list[Figure]:
+    """Those whose name begins with ``wanted``, or all that are meant by it."""
+    figures: list[Figure] = []
+    for parts, domains in ((SMALL, 0), (FULL, DOMAINS)):
+        chosen = [part for name, part in parts.items() if name.startswith(wanted) or wanted.startswith(name)]
+        if chosen:
+            with store() as xenstored:
+                populate(Writer(xenstored.socket), domains, KEYS)
+                async with run_mesh(xenstored) as mesh:
+                    for part in chosen:
+                        figures += await part(mesh)
     return figures
