@@ -169,6 +169,15 @@ class Model:
         return frozenset(self._domains)
 
     @property
+    def present(self) -> frozenset[int]:
+        """The domains that are present."""
+        return frozenset(domid for domid, known in self._domains.items() if not known.missing)
+
+    def is_present(self, domid: int) -> bool:
+        """Whether the domain is present."""
+        return domid in self._domains and not self._domains[domid].missing
+
+    @property
     def nodes(self) -> int:
         """How many nodes are kept."""
         return sum(usage.nodes for usage in self._owners.values())

@@ -324,7 +324,7 @@ class Rounds:
         """The observations of the batch were applied to the model: go on from there. Returns what that tells besides."""
         found: list[Observation] = []
         for (lane, walk, path), names in zip(batch.items, batch.names, strict=True):
-            if lane.domid is not None and path == lane.root and (names is None) is (lane.domid in self._model.domids):
+            if lane.domid is not None and path == lane.root and (names is None) is self._model.is_present(lane.domid):
                 self.ask_after([lane.domid])
             if walk is None:
                 self._after_read(lane, path, names is not None)

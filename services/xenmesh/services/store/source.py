@@ -129,6 +129,8 @@ class Source:
         except LinkError as error:
             raise Refused.of("store-lost") from error
         self._tickets.append(ticket)
+        # A domain may be there that nothing has told of yet.
+        self._listing = True
         self._wake()
         await ticket.called.wait()
         if ticket.lost:
@@ -303,7 +305,7 @@ class Source:
         now = anyio.current_time()
         if not self._listing and now < self._listed + self._config.reconcile:
             return
-        known = self._model.domids
+        known = self._model.present
         try:
             listed = {int(name) for name in await self._store.directory(DOMAINS) if is_domid(name)}
         except (ServerError, ListingError):
@@ -313,7 +315,7 @@ class Source:
         lanes = {key for key in self._rounds.lanes if isinstance(key, int)}
         asked = (listed ^ known) | (lanes - known)
         if self._resyncing:
-            asked |= known | listed
+            asked |= self._model.domids | listed
         if INTRODUCE_DOMAIN in bells:
             asked |= {domid for domid in known if not self._model.introduced(domid)}
         if RELEASE_DOMAIN in bells:
