@@ -255,7 +255,9 @@ async def test_a_settle_that_was_cancelled_does_not_kill_the_reader() -> None:
         with anyio.move_on_after(0.05) as scope:
             await bus.settle()
         assert scope.cancelled_caught
-        fake.say(b"PONG\r\n")
+        with anyio.move_on_after(0.05):
+            await bus._link.flush()  # as nats-py does itself when it reconnects
+        fake.say(b"PONG\r\nPONG\r\n")
         fake.mute = False
         await bus.settle()
         assert (bus.counters.revived, bus.counters.lost) == (0, 0)
@@ -300,6 +302,28 @@ async def test_hazard_10_a_forbidden_request_is_told_as_such(nats_server: Start)
         await bus.settle()
         assert cuts == [True]
         assert bus.counters.refused == 2
+
+
+async def test_a_refusal_is_told_to_the_task_that_subscribed(nats_server: Start) -> None:
+    server = nats_server(
+        'authorization { users: [ { user: t, password: p, permissions: { subscribe: ["_INBOX.>", "ok.*"] } } ] }'
+    )
+    async with connect(server.url.replace("//", "//t:p@"), user="t", host=HOST) as bus:
+        told: list[str] = []
+
+        async def hear(pattern: str) -> None:
+            await bus.subscribe(pattern, lambda _: None)
+            try:
+                await bus.settle()
+            except Forbidden as error:
+                told.append(f"{pattern}: {error.subject}")
+
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(hear, f"ok.{number}")
+                group.start_soon(hear, f"secret.{number}")
+        assert sorted(told) == [f"secret.{number}: secret.{number}" for number in range(5)]
+        assert bus._refused == []
 
 
 async def test_hazard_11_keys_are_never_fewer_than_there_are(kept: NatsBus) -> None:

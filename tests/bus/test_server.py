@@ -4,6 +4,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,7 @@ async def test_started_provisioned_and_stopped(tmp_path: Path) -> None:
         environment = environment_of(pid)
         assert b"GOMEMLIMIT=32MiB" in environment
         assert b"GOGC=50" in environment
+        assert os.getsid(pid) == pid  # out of reach of a terminal's ^C
         async with connect(server.url, user="domains", host="h1", seed=key_file(tmp_path / "keys", "domains")) as bus:
             await bus.keep("xen.v1.h1.evt.domain.a.lifecycle", b"1", identity="1")
             await bus.put("domain.a", b"1")
@@ -183,6 +186,12 @@ async def test_a_server_that_dies_at_start_says_its_last_words(tmp_path: Path) -
     with pytest.raises(ServerDied, match="status 3: nats-server: out of luck"):
         async with Server(settings(tmp_path / "d", binary=binary)):
             pass
+
+
+def test_importable_without_what_the_extra_brings() -> None:
+    code = "import sys, xenmesh.bus.server; print(sorted({'nkeys', 'nacl', 'nats', 'nats_server'} & set(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "[]\n"
 
 
 # As a systemd unit calls it.

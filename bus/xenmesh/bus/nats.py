@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,6 +261,7 @@ class _NatsSubscription(Subscription):
         self.pattern = pattern
         self.number = 0
         self.delivery = Delivery(handler, self._cut)
+        self.task = weakref.ref(_this_task())
         self._bus = bus
         self._on_cut = on_cut
 
@@ -294,7 +296,7 @@ class NatsBus(Bus):
         self._link = _Link(self)
         self._quiet = Quiet(_log)
         self._subscriptions: set[_NatsSubscription] = set()
-        self._refused: list[Forbidden] = []
+        self._refused: list[tuple[weakref.ref[asyncio.Task[object]], Forbidden]] = []
         self._answers: dict[str, tuple[str, Callable[[Message | BusError], None]]] = {}
         self._asked = 0
         self._up = anyio.Event()
@@ -426,7 +428,8 @@ class NatsBus(Bus):
         if what == "subscription":
             for subscription in tuple(self._subscriptions):
                 if subscription.pattern.lower() == lowered_subject:
-                    self._refused.append(Forbidden(user=self.user, what="hear", subject=subscription.pattern))
+                    forbidden = Forbidden(user=self.user, what="hear", subject=subscription.pattern)
+                    self._refused.append((subscription.task, forbidden))
                     self._forget(subscription)
                     self._link.deafen(subscription.number)
                     subscription.over()
@@ -481,7 +484,8 @@ class NatsBus(Bus):
         queue: str = "",
         on_cut: Callable[[], None] | None = None,
     ) -> Subscription:
-        """As `Bus.subscribe`. A pattern that the server forbids is over as one that was cut; the next `settle` raises Forbidden."""
+        """As `Bus.subscribe`. A pattern that the server forbids is over as one that was cut; the same task's next `settle` raises
+        Forbidden."""
         self._check_open()
         check_pattern(pattern)
         if queue:
@@ -551,7 +555,8 @@ class NatsBus(Bus):
             asked[1](message)
 
     async def settle(self) -> None:
-        """As `Bus.settle`; raises Forbidden for a subscription that the server refused, BusLost where the connection goes meanwhile."""
+        """As `Bus.settle`; raises Forbidden for a subscription that the server refused to the task that settles, BusLost where the
+        connection goes meanwhile."""
         await self._come_up_soon()
         lost: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         end = self.on_state(lambda _: None if lost.done() else lost.set_result(True))
@@ -565,9 +570,13 @@ class NatsBus(Bus):
             raise BusLost(why="the connection went before the server had taken in everything")
         while any(subscription.delivery.waiting for subscription in self._subscriptions):
             await anyio.lowlevel.checkpoint()
-        if self._refused:
-            refused, self._refused = self._refused, []
-            raise refused[0]
+        self._raise_refusal()
+
+    def _raise_refusal(self) -> None:
+        mine = [forbidden for task, forbidden in self._refused if task() is _this_task()]
+        self._refused = [(task, forbidden) for task, forbidden in self._refused if task() not in {None, _this_task()}]
+        if mine:
+            raise mine[0]
 
     async def _come_up_soon(self) -> None:
         with anyio.move_on_after(_ANSWER):
@@ -709,6 +718,12 @@ class NatsBus(Bus):
 
 class _NoJetStreamError(BusError):
     form = "the server keeps no streams"
+
+
+def _this_task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - every coroutine runs in one
+    return task
 
 
 def _read_seed(seed: bytes | str | Path) -> str:

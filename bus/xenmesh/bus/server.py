@@ -104,7 +104,7 @@ def write_config(settings: Settings) -> Path:
     try:
         users = make_plan(settings)
     except ValueError as error:
-        raise ConfigInvalid(file="settings", why=str(error)) from error
+        raise ConfigInvalid(file="of these settings", why=str(error)) from error
     directory = Path(settings.directory)
     _check_writable(directory)
     if settings.jetstream:
@@ -235,6 +235,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 env={**_ENVIRONMENT, **os.environ},
+                start_new_session=True,  # ^C in a terminal is ours: we close the buses first
             )
         self.starts += 1
         with anyio.move_on_after(_START):
@@ -329,7 +330,7 @@ class Server:
 
 def _read_settings(arguments: argparse.Namespace) -> Settings:
     given: dict[str, object] = {}
-    source = "the command line"
+    source = "from the command line"
     if arguments.settings:
         source = str(arguments.settings)
         try:
