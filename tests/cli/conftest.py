@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,13 +38,15 @@ def options() -> Callable[..., argparse.Namespace]:
     """The options of `context.add_options`, at their defaults but for those given."""
 
     def make(**given: object) -> argparse.Namespace:
-        return argparse.Namespace(**{"dir": None, "url": None, "creds": None, "context": None, "user": None, "host": None, **given})
+        return argparse.Namespace(
+            **{"dir": None, "url": None, "creds": None, "context": None, "user": None, "host": None, **given}
+        )
 
     return make
 
 
 @pytest.fixture
-def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """No mesh anywhere: an empty home, no variable of ours."""
     for name in ("XENMESH_DIR", "XENSTORED_PATH", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
@@ -54,4 +56,4 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setattr("xenmesh.cli.context.SYSTEM", ())
-    yield runtime
+    return runtime

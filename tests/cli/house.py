@@ -92,7 +92,9 @@ class House:
         await self.service.emit_all(events)
 
     async def boot(self, domid: int, name: str, uuid: str = UUID, **keys: str) -> None:
-        await self.say(store.DomainSeen(domid=domid, uuid=uuid, introduced=True, generation=1), *born(domid, name, uuid, **keys))
+        await self.say(
+            store.DomainSeen(domid=domid, uuid=uuid, introduced=True, generation=1), *born(domid, name, uuid, **keys)
+        )
 
     async def _read(self, request: store.Read, caller: object) -> store.Node:
         if request.path not in self.nodes and not self._children(request.path):

@@ -11,7 +11,9 @@ FILES = {"bash": "xenmesh", "zsh": "_xenmesh", "fish": "xenmesh.fish"}
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_script_is_current(shell: str) -> None:
-    assert (FOLDER / FILES[shell]).read_text() == script(shell), f"run: xenmesh completion {shell} > deploy/completions/{FILES[shell]}"
+    assert (FOLDER / FILES[shell]).read_text() == script(shell), (
+        f"run: xenmesh completion {shell} > deploy/completions/{FILES[shell]}"
+    )
 
 
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:

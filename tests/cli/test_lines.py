@@ -4,7 +4,7 @@ from cli.house import OTHER, UUID, Heard, born, changed
 from xenmesh.cli.domains import Domains
 from xenmesh.cli.lines import clock, line_of, name_of
 from xenmesh.cli.output import Mode
-from xenmesh.schemas import domain, guest, service, store
+from xenmesh.schemas import domain, service, store
 from xenmesh.schemas.envelope import Event, Item, Unknown
 
 
@@ -43,7 +43,10 @@ def shown(item: Item, domains: Domains, by: str = "store") -> str:
         (store.Changed(domid=5, uuid=UUID, path="/local/domain/5/p", value=None), "web-1 (5) /local/domain/5/p = (not known)"),
         (store.Removed(domid=5, uuid=UUID, path="/local/domain/5/p"), "web-1 (5) /local/domain/5/p removed"),
         (store.DomainSeen(domid=5, uuid=UUID, introduced=True, generation=1), f"web-1 (5) introduced {UUID}"),
-        (store.DomainSeen(domid=6, uuid=None, introduced=False, generation=2), "domain 6 being built generation 2 uuid not known yet"),
+        (
+            store.DomainSeen(domid=6, uuid=None, introduced=False, generation=2),
+            "domain 6 being built generation 2 uuid not known yet",
+        ),
         (
             store.DomainSeen(domid=5, uuid=UUID, introduced=False, generation=1, missing=True),
             f"web-1 (5) missing: xenstored came back without it; whether it lives, only the hypervisor knows {UUID}",
@@ -97,7 +100,7 @@ def test_a_guest_cannot_paint_or_break_the_line(domains: Domains) -> None:
 
 
 def test_a_domain_not_in_the_store_is_shown_by_its_uuid(domains: Domains) -> None:
-    assert shown(guest.GuestChanged(uuid=OTHER, area="os", facts={}), domains).startswith(OTHER[:19])
+    assert shown(domain.Vanished(uuid=OTHER, domid=9), domains).startswith(OTHER[:19])
 
 
 def test_names_for_xargs() -> None:

@@ -23,6 +23,8 @@ def test_every_command_has_a_section() -> None:
 
 @pytest.mark.skipif(which("groff") is None, reason="groff is not installed")
 def test_groff_has_nothing_to_complain_of() -> None:
-    done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-z", str(PAGE)], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-ww", "-z", str(PAGE)], capture_output=True, text=True, timeout=30, check=True
+    )
 
     assert done.stderr == ""

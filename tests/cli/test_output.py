@@ -134,7 +134,9 @@ class _Terminal(io.StringIO):
         (io.StringIO(), "table", Mode.TABLE),
     ],
 )
-def test_the_default_suits_the_reader(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, choice: str | None, mode: Mode) -> None:
+def test_the_default_suits_the_reader(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, choice: str | None, mode: Mode
+) -> None:
     monkeypatch.setattr("sys.stdout", stream)
 
     assert Printer.standard(choice, {}).mode is mode

@@ -19,6 +19,9 @@ __all__ = ["candidates"]
 _PATIENCE = 1.5
 """Seconds that a shell waits at most."""
 
+_LOOKED_INTO = 64
+"""Nodes of which it is asked whether there is something below."""
+
 
 async def candidates(kind: str, word: str, directory: str | None) -> list[str]:
     """The candidates of ``kind`` (DOMAIN, SERVICE, PATH, PATTERN), one a line; those with a control character are left out."""
@@ -50,10 +53,8 @@ async def _paths(mesh: Mesh, word: str) -> list[str]:
     parent = word.rpartition("/")[0]
     path = await path_called(mesh, parent or "/")
     listing = await list_of(mesh, path)
-    names = listing.names if listing else []
-    below = [await list_of(mesh, f"{path.rstrip('/')}/{name}") for name in names[:64]]
-    full = [f"{parent}/{name}" for name in names]
-    return [
-        f"{each}/" if index < len(below) and (inside := below[index]) and inside.names else each
-        for index, each in enumerate(full)
-    ]
+    begun = word.rpartition("/")[2]
+    names = [name for name in (listing.names if listing else []) if name.startswith(begun)]
+    inside = [await list_of(mesh, f"{path.rstrip('/')}/{name}") for name in names[:_LOOKED_INTO]]
+    leaves = {name for name, each in zip(names, inside, strict=False) if each is None or not each.names}
+    return [f"{parent}/{name}" + ("" if name in leaves else "/") for name in names]

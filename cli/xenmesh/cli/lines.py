@@ -12,7 +12,7 @@ from xenmesh.schemas.envelope import Item, Unknown
 from .domains import Domains
 from .output import Span, Style
 
-__all__ = ["clock", "line_of", "name_of", "value_of"]
+__all__ = ["clock", "line_of", "name_of", "path_of", "value_of"]
 
 _WHO = 20
 
@@ -60,6 +60,12 @@ def value_of(value: str | None, raw: bytes | None, size: int, *, redacted: bool)
     return [Span("(not known)", Style.DIM)]
 
 
+def path_of(path: str) -> list[Span | str]:
+    """A path; the part that is the same for all that a domain has steps back."""
+    home = "/".join(path.split("/")[:4]) + "/" if path.startswith("/local/domain/") else ""
+    return [Span(home, Style.DIM), path[len(home) :]] if home and path.startswith(home) else [path]
+
+
 def _who(item: Item, domains: Domains, by: str) -> tuple[str, Style]:
     match item:
         case (
@@ -83,9 +89,9 @@ def _who(item: Item, domains: Domains, by: str) -> tuple[str, Style]:
 def _what(item: Item) -> list[Span | str]:
     match item:
         case store.Changed(path=path, value=value, raw=raw, size=size, redacted=redacted):
-            return [f"{path} ", Span("= ", Style.DIM), *value_of(value, raw, size, redacted=redacted)]
+            return [*path_of(path), Span(" = ", Style.DIM), *value_of(value, raw, size, redacted=redacted)]
         case store.Removed(path=path):
-            return [Span(f"{path} ", Style.DIM), Span("removed", Style.WARN)]
+            return [*path_of(path), Span(" removed", Style.WARN)]
         case store.DomainSeen(uuid=uuid, missing=True):
             why = "xenstored came back without it; whether it lives, only the hypervisor knows"
             return [Span("missing", Style.BAD), f": {why}", Span(f"  {uuid}" if uuid else "", Style.DIM)]

@@ -96,12 +96,16 @@ def _unknown(name: str) -> int:
 
 
 def _run(command: Command, args: argparse.Namespace) -> int:
+    import logging
+
     import anyio
 
     from xenmesh.bus.errors import BusError
 
     from .errors import CommandError, exit_of
 
+    # What the rooms below log, a command says itself, as errors, gaps and notes.
+    logging.getLogger().addHandler(logging.NullHandler())
     out = Printer.standard(getattr(args, "output", None))
     try:
         return anyio.run(_until_signalled, command, args, out)

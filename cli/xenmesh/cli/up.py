@@ -17,7 +17,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from xenmesh.bus.errors import BusError
+from xenmesh.bus.errors import BusError, ServerDied
 from xenmesh.schemas.subjects import DECLARATIONS
 
 from . import times
@@ -133,9 +133,14 @@ async def _running(args: argparse.Namespace, directory: Path, out: Printer) -> A
             story = await stack.enter_async_context(_simulated(args, directory))
         settings = Settings(directory=str(directory / "bus"), host=host, port=args.port)
         ending = False
+        log = directory / "bus/nats-server.log"
 
         def heard(error: BusError) -> None:
-            if not ending:
+            if ending:
+                return
+            if isinstance(error, ServerDied):  # its last words may be long, and a client's fault
+                out.note(f"nats-server ended with status {error.facts['status']}; it is started again (see {log})", Style.WARN)
+            else:
                 out.note(f"xenmesh: {error.sentence}", Style.WARN)
 
         server = await stack.enter_async_context(Server(settings, heard))
@@ -309,10 +314,10 @@ def _greet(running: Running, story: str, directory: Path, pid: int | None, out: 
         ("logs", f"{directory}/xenmeshd.log, {directory}/bus/nats-server.log"),
     ]
     tries = [
-        (f"{me} watch{here} --snapshot", "what is, then what happens"),
-        (f"{me} store{here} ls -r /local/domain", "the domains' trees"),
+        (f"{me} watch --snapshot{here}", "what is, then what happens"),
+        (f"{me} store ls -r /local/domain{here}", "the domains' trees"),
         (f"{me} services{here}", "who is on the bus"),
-        (f"{me} wait{here} domain guest-1", "until a domain runs"),
+        (f"{me} wait domain guest1{here}", "until a domain runs"),
         (f"XENSTORED_PATH={shlex.quote(running.xenstore)} xenstore-ls -f", "any xenstore program"),
         (nats, "any NATS client, read only"),
     ]

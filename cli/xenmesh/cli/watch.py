@@ -25,7 +25,7 @@ from .output import Printer, Style
 from .output import add_options as add_output
 from .records import event_record, mark
 from .selection import Selection, overlap, parse
-from .stream import Gap, Told, has_snapshot, listen
+from .stream import Gap, Told, has_snapshot, listen, may_hear
 
 __all__ = ["DESCRIPTION", "ENDLESS", "EXAMPLES", "Watcher", "options", "run"]
 
@@ -75,6 +75,11 @@ async def run(args: argparse.Namespace, out: Printer) -> int:
     async with connect(args) as mesh:
         if mesh.target.user == VIEW and not selection.kept:
             raise NotAllowed(f"view may not hear {args.pattern}", "the operator may: --user operator")
+        unheard = [each.name for each in selection.services if has_snapshot(each) and not may_hear(mesh, each)]
+        if unheard:
+            out.note(
+                f"view may not hear {', '.join(unheard)}: only evt is shown (the operator may: --user operator)", Style.WARN
+            )
         watcher = Watcher(mesh, selection, out, snapshot=args.snapshot, count=args.count)
         with anyio.move_on_after(seconds):
             await watcher.watch(since)

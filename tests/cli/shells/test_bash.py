@@ -27,10 +27,18 @@ class Complete:
 
     def __call__(self, *words: str) -> list[str]:
         line = " ".join(f"'{word}'" for word in words)
-        code = f"source ./script; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _xenmesh; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        code = (
+            f"source ./script; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _xenmesh; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        )
         environment = {"PATH": f"{self._place}/bin:/usr/bin:/bin"}
         done = subprocess.run(
-            ["bash", "--norc", "-c", code], cwd=self._place, env=environment, capture_output=True, text=True, timeout=20, check=True
+            ["bash", "--norc", "-c", code],
+            cwd=self._place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
         )
         assert done.stderr == ""
         return done.stdout.split()
