@@ -695,7 +695,7 @@ class Store:
                     self._remove(self.tree, path)
                 else:
                     self.tree.remove(path)
-        if self.dialect.forgets_perms:
+        if self.dialect.forgets_perms and self.tree.named.get(domid):
             for path, node in list(self.tree.walk()):
                 entries = node.perms.entries
                 if any(of == domid for _, of in entries[1:]):

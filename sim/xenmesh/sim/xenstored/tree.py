@@ -81,22 +81,29 @@ def parent_of(path: str) -> str:
 
 
 class Tree:
-    """All nodes, by absolute path. `owned` counts each domain's nodes."""
+    """All nodes, by absolute path.
 
-    def __init__(self, root: Node | None = None, owned: dict[int, int] | None = None, generation: int = 0) -> None:
-        self.generation = generation
+    `owned` counts each domain's nodes, `named` those of others that name it in their permissions.
+    """
+
+    def __init__(self) -> None:
+        self.generation = 0
         self._edit = object()
-        self.root = root if root is not None else Node(b"", DOM0_ONLY, 0, self._edit)
-        self.owned = {0: 1} if owned is None else owned
+        self.root = Node(b"", DOM0_ONLY, 0, self._edit)
+        self.owned = {0: 1}
+        self.named: dict[int, int] = {}
 
     def snapshot(self) -> "Tree":
         """Return a tree of the same content that changes by itself from here on."""
         self._edit = object()
-        return Tree(self.root, self.owned.copy(), self.generation)
+        other = Tree()
+        other.root, other.generation = self.root, self.generation
+        other.owned, other.named = self.owned.copy(), self.named.copy()
+        return other
 
     def adopt(self, other: "Tree") -> None:
         """Take over the content of `other`, which must not be used any more."""
-        self.root, self.owned = other.root, other.owned
+        self.root, self.owned, self.named = other.root, other.owned, other.named
         self.generation = max(self.generation, other.generation)
         self._edit = other._edit  # noqa: SLF001 - the same class
 
@@ -143,8 +150,8 @@ class Tree:
     def set_perms(self, path: str, perms: Perms) -> None:
         """Set the permissions of a node. Raises KeyError if there is none."""
         node = self._touched(names_of(path))
-        self._count(node.perms.owner, -1)
-        self._count(perms.owner, 1)
+        self._count(node.perms, -1)
+        self._count(perms, 1)
         node.perms = perms
 
     def add(self, path: str, value: bytes, perms: Perms) -> None:
@@ -152,7 +159,7 @@ class Tree:
         *above, name = names_of(path)
         parent = self._touched(above)
         parent.children[name] = Node(value, perms, self.generation, self._edit)
-        self._count(perms.owner, 1)
+        self._count(perms, 1)
 
     def remove(self, path: str) -> None:
         """Remove a node and all below. Raises KeyError if it is not there, ValueError for "/"."""
@@ -161,7 +168,7 @@ class Tree:
             raise ValueError(path)
         node = self._touched(names[:-1]).children.pop(names[-1])
         for _, each in walk(path, node):
-            self._count(each.perms.owner, -1)
+            self._count(each.perms, -1)
 
     def clear(self) -> None:
         """Remove all below "/"."""
@@ -178,16 +185,22 @@ class Tree:
         """Return how many nodes the domain owns."""
         return self.owned.get(domid, 0)
 
-    def _count(self, domid: int, step: int) -> None:
-        count = self.owned.get(domid, 0) + step
-        if count:
-            self.owned[domid] = count
-        else:
-            self.owned.pop(domid, None)
+    def _count(self, perms: Perms, step: int) -> None:
+        _add(self.owned, perms.owner, step)
+        for _, domid in perms.entries[1:]:
+            _add(self.named, domid, step)
 
     def walk(self) -> Iterator[tuple[str, Node]]:
         """Yield (path, node) of all nodes, parents first."""
         return walk("/", self.root)
+
+
+def _add(counts: dict[int, int], domid: int, step: int) -> None:
+    count = counts.get(domid, 0) + step
+    if count:
+        counts[domid] = count
+    else:
+        counts.pop(domid, None)
 
 
 def walk(path: str, node: Node) -> Iterator[tuple[str, Node]]:
