@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from xenmesh.schemas.subjects import matches, prefix
 
 from .abc import Bus, Subscription
-from .errors import BadSubject, BusClosed, BusLost, NoHistory, NoResponders, NotKept, Timeout, TooLarge
+from .errors import BusClosed, BusLost, NoHistory, NoResponders, NotKept, Timeout, TooLarge
 from .message import BusState, Handler, Kept, Message
+from .wire import check_pattern, check_subject
 
 __all__ = ["MemoryBus", "MemoryServer"]
 
@@ -356,10 +357,9 @@ class MemoryBus(Bus):
     def _check(self, subject: str, data: bytes, *, wild: bool = False) -> None:
         if self._state is BusState.CLOSED:
             raise BusClosed
-        tokens = subject.split(".")
-        if any(not part or not part.isprintable() or " " in part for part in tokens):
-            raise BadSubject(subject=subject, why="an empty token, a space or a control character")
-        if not wild and ("*" in tokens or ">" in tokens):
-            raise BadSubject(subject=subject, why="a wildcard")
+        if wild:
+            check_pattern(subject)
+        else:
+            check_subject(subject)
         if len(data) > self.max_payload:
             raise TooLarge(subject=subject, size=len(data), limit=self.max_payload)
