@@ -94,34 +94,35 @@ async def _follow(mesh: Mesh, service: Declaration, owner: str | None, send: Mem
 
 async def _own(mesh: Mesh, service: str, send: MemoryObjectSendStream[Told], *, task_status: TaskStatus[None]) -> None:
     """What a service says of itself: ``evt.service.<name>.>``, which is no part of its stream."""
-    prefix = subjects.prefix(mesh.host)
-    heard_first = False
-    while True:
-        heard, take = anyio.create_memory_object_stream[Message | str](2000)
+    async with send:
+        prefix = subjects.prefix(mesh.host)
+        heard_first = False
+        while True:
+            heard, take = anyio.create_memory_object_stream[Message | str](2000)
 
-        def hear(message: Message, heard: MemoryObjectSendStream[Message | str] = heard) -> None:
-            _offer(heard, message)
+            def hear(message: Message, heard: MemoryObjectSendStream[Message | str] = heard) -> None:
+                _offer(heard, message)
 
-        def cut(heard: MemoryObjectSendStream[Message | str] = heard) -> None:
-            _offer(heard, "too slow")
+            def cut(heard: MemoryObjectSendStream[Message | str] = heard) -> None:
+                _offer(heard, "too slow")
 
-        def changed(state: BusState, heard: MemoryObjectSendStream[Message | str] = heard) -> None:
-            if state is BusState.UP:
-                _offer(heard, "reconnect")
+            def changed(state: BusState, heard: MemoryObjectSendStream[Message | str] = heard) -> None:
+                if state is BusState.UP:
+                    _offer(heard, "reconnect")
 
-        subscription = await mesh.bus.subscribe(f"{prefix}.evt.service.{service}.>", hear, on_cut=cut)
-        forget = mesh.bus.on_state(changed)
-        if not heard_first:
-            task_status.started()
-            heard_first = True
-        try:
-            why = await _pass_on(service, take, send)
-        finally:
-            forget()
-            await subscription.close()
-            heard.close()
-            take.close()
-        await send.send(Told(service, "", Gap(why)))
+            subscription = await mesh.bus.subscribe(f"{prefix}.evt.service.{service}.>", hear, on_cut=cut)
+            forget = mesh.bus.on_state(changed)
+            if not heard_first:
+                task_status.started()
+                heard_first = True
+            try:
+                why = await _pass_on(service, take, send)
+            finally:
+                forget()
+                await subscription.close()
+                heard.close()
+                take.close()
+            await send.send(Told(service, "", Gap(why)))
 
 
 def _offer(heard: MemoryObjectSendStream[Message | str], what: Message | str) -> None:
