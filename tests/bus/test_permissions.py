@@ -132,7 +132,7 @@ def test_what_leaves_for_viewers_is_public_and_never_a_command() -> None:
     asked = {export.subject for export in PLAN.exports if export.kind == "service" and export.subject.startswith("xen.")}
     assert asked == public
     heard = {export.subject for export in PLAN.exports if export.kind == "stream"}
-    assert heard == {f"{X}.evt.>", f"{X}.state.>", f"{X}.tele.>"}
+    assert heard == {f"{X}.evt.>", f"{X}.state.>", f"{X}.tele.>", f"{X}.hb.>"}
 
 
 # The real server.

@@ -380,8 +380,8 @@ def declaration(name: str) -> Declaration:
         raise KeyError(f"no service {name!r}; there are: {', '.join(DECLARATIONS)}") from None
 
 
-PUBLIC_CLASSES = ("evt.>", "state.>", "tele.>")
-"""What the read-only account hears."""
+PUBLIC_CLASSES = ("evt.>", "state.>", "tele.>", "hb.>")
+"""What the read-only account hears; heartbeats, so that it can tell silence from loss."""
 
 TELE = (metrics.Sample, metrics.Columns)
 """What travels on ``tele.>``."""
