@@ -22,6 +22,7 @@ from xenmesh.xenstore.packets import PAYLOAD_MAX
 __all__ = ["Daemon", "claim"]
 
 _PATH_MAX = 107
+_ROUNDS = 4
 _DOM0_BUFFER = 1 << 20
 
 
@@ -39,6 +40,7 @@ class Daemon:
         self._links: dict[Client, _Link] = {}
         self._servers: list[tuple[Path, asyncio.Server]] = []
         self._flush_due = False
+        self.closed = False
 
     @property
     def path(self) -> Path:
@@ -54,6 +56,7 @@ class Daemon:
 
     async def listen(self, domid: int = 0) -> Path:
         """Open the socket of a domain, and return its path. Raises PathTooLong, SocketInUse."""
+        self.closed = False
         path = self.path if domid == 0 else self.directory / f"socket.{domid}"
         self.directory.mkdir(parents=True, exist_ok=True)
         claim(path)
@@ -71,6 +74,7 @@ class Daemon:
 
     async def close(self) -> None:
         """End every connection, and take the sockets away."""
+        self.closed = True
         servers, self._servers = self._servers, []
         for path, server in servers:
             server.close()
@@ -78,6 +82,9 @@ class Daemon:
         self.cut(None)
         for _, server in servers:
             await server.wait_closed()
+        # Transports close in the loop's next rounds; a connection just accepted is made, and ended, there too.
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(0)
 
     def cut(self, domid: int | None) -> None:
         """End the connections of one domain, or of all."""
@@ -126,7 +133,7 @@ class _Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         daemon = self._daemon
         self._transport = transport = cast("asyncio.Transport", transport)
-        if daemon.faults.refuse:
+        if daemon.faults.refuse or daemon.closed:
             transport.abort()
             return
         self._client = client = daemon.store.connect(self._domid)
