@@ -11,8 +11,7 @@ import re
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import anyio
@@ -185,6 +184,7 @@ class Requests:
         self._audits: _Lane[tuple[str, Audit]] = _Lane(_AUDITS)
         self._audit_count = 0
         self._slots = anyio.Semaphore(limits.handlers)
+        self._parked: set[int] = set()
         self._running: dict[Key, _Running] = {}
         self._workers: anyio.CancelScope | None = None
 
@@ -230,15 +230,19 @@ class Requests:
         tasks.start_soon(self._answer_quickly)
         tasks.start_soon(self._tell_audit)
 
-    @asynccontextmanager
-    async def parked(self) -> AsyncIterator[None]:
-        """For a query's handler that waits for something: meanwhile another has its slot."""
+    def park(self) -> None:
+        """For a query's handler that is about to wait for something: another has its slot from now on.
+
+        Raises:
+            errors.Refused: ``too-busy``: too many wait so already.
+        """
+        me = anyio.get_current_task().id
+        if me in self._parked:
+            return
+        if len(self._parked) >= self._limits.waiting:
+            raise Refused.of("too-busy", service=self._name, waiting=len(self._parked))
+        self._parked.add(me)
         self._slots.release()
-        try:
-            yield
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._slots.acquire()
 
     async def _work(self) -> None:
         async with anyio.create_task_group() as workers:
@@ -255,7 +259,11 @@ class Requests:
         try:
             await handle(asked)
         finally:
-            slots.release()
+            me = anyio.get_current_task().id
+            if me in self._parked:
+                self._parked.remove(me)
+            else:
+                slots.release()
             lane.done()
 
     async def _answer_quickly(self) -> None:

@@ -203,10 +203,10 @@ class Service:
         else:
             opened = self._cuts.open(self.seq, clocks.monotonic(), self._cut, arrived=arrived)
             if opened is None:
-                async with self._requests.parked():
-                    while opened is None:
-                        await anyio.sleep(_POLL)
-                        opened = self._cuts.open(self.seq, clocks.monotonic(), self._cut, arrived=arrived)
+                self._requests.park()
+            while opened is None:
+                await anyio.sleep(_POLL)
+                opened = self._cuts.open(self.seq, clocks.monotonic(), self._cut, arrived=arrived)
         page = opened.page(request.page, request.owner) if request.page >= 0 else None
         if page is None:
             raise Refused.of("bad-request", verb=f"{self._declaration.name}.snapshot", why=f"there is no page {request.page}")
@@ -217,8 +217,8 @@ class Service:
         return self._make_cut()
 
     async def _barrier(self, request: Barrier, _: Caller) -> Position:
-        async with self._requests.parked():
-            await self._passed()
+        self._requests.park()
+        await self._passed()
         await self._emission.flush()
         return Position(boot=self.boot, seq=self.seq, newest=self._emission.newest(request.owner))
 
