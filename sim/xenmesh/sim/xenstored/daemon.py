@@ -22,7 +22,7 @@ from xenmesh.xenstore.packets import PAYLOAD_MAX
 __all__ = ["Daemon", "claim"]
 
 _PATH_MAX = 107
-_ROUNDS = 4
+_ROUNDS = 8
 _DOM0_BUFFER = 1 << 20
 
 
@@ -76,13 +76,15 @@ class Daemon:
         """End every connection, and take the sockets away."""
         self.closed = True
         servers, self._servers = self._servers, []
+        for _ in range(_ROUNDS):  # a connection that is just being accepted is ended as it is made
+            await asyncio.sleep(0)
         for path, server in servers:
             server.close()
             path.unlink(missing_ok=True)
         self.cut(None)
         for _, server in servers:
             await server.wait_closed()
-        # Transports close in the loop's next rounds; a connection just accepted is made, and ended, there too.
+        # Transports close in the loop's next rounds.
         for _ in range(_ROUNDS):
             await asyncio.sleep(0)
 
