@@ -13,12 +13,14 @@ from typing import Any
 
 from xenmesh.bus.errors import Refused
 from xenmesh.bus.memory import MemoryBus, MemoryServer
-from xenmesh.bus.service import Service
+from xenmesh.bus.service import Limits, Service
 from xenmesh.cli.context import Mesh, Target
-from xenmesh.cli.output import Mode, Printer
+from xenmesh.cli.output import Mode, Printer, ndjson
+from xenmesh.cli.records import event_record
 from xenmesh.cli.serving import StoreState
+from xenmesh.cli.stream import subject_of
 from xenmesh.schemas import store
-from xenmesh.schemas.envelope import Event
+from xenmesh.schemas.envelope import Envelope, Event
 from xenmesh.schemas.subjects import DECLARATIONS, area_of
 
 HOST = "host-1"
@@ -65,7 +67,13 @@ class House:
 
     @asynccontextmanager
     async def serve(self, *, ready: bool = True) -> AsyncIterator[Service]:
-        service = Service(MemoryBus(self.server, user="store", host=HOST), DECLARATIONS["store"], HOST, version="1.2.3")
+        service = Service(
+            MemoryBus(self.server, user="store", host=HOST),
+            DECLARATIONS["store"],
+            HOST,
+            version="1.2.3",
+            limits=Limits(heartbeat=0.05),
+        )
         service.snapshot_from(self.state.cut)
         service.answer("read", self._read)
         service.answer("list", self._list)
@@ -124,3 +132,17 @@ def born(domid: int, name: str, uuid: str = UUID, **keys: str) -> list[store.Cha
     home = f"/local/domain/{domid}"
     given = {"name": name, "vm": f"/vm/{uuid}", **keys}
     return [changed(f"{home}/{key}", value, uuid) for key, value in given.items()]
+
+
+def lines(*events: Event) -> list[str]:
+    """These events as lines of a recording."""
+    return [
+        ndjson(
+            event_record(
+                "h",
+                subject_of("store", event),
+                Envelope(host="h", service="store", boot="b", seq=seq, prev=seq - 1, time=float(seq), event=event),
+            )
+        )
+        for seq, event in enumerate(events, 1)
+    ]

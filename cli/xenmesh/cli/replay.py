@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from .lines import clock, line_of, name_of
 from .output import Printer, Span, Style
 from .output import add_options as add_output
 from .place import absolute
-from .records import MARKS, mark
+from .records import MARKS
 from .selection import Selection, parse
 
 __all__ = ["DESCRIPTION", "ENDLESS", "EXAMPLES", "Player", "options", "run"]
@@ -84,6 +83,14 @@ async def run(args: argparse.Namespace, out: Printer) -> int:
     return Exit.CUT if out.cut else Exit.OK
 
 
+class _Facts(msgspec.Struct):
+    """Of a mark, what is looked at."""
+
+    service: str = ""
+    why: str = ""
+    item: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class Player:
     """Shows records as `xenmesh watch` shows events. Whatever stands in them is untrusted: a recording comes from anywhere."""
 
@@ -130,16 +137,18 @@ class Player:
             self._out.line((Span(clock(record.time), Style.DIM), "  ", Span(record.subject, Style.DIM), "  ", text), record, "")
 
     def _mark(self, record: Record) -> None:
-        facts = json.loads(record.data)
-        facts = facts if isinstance(facts, dict) else {}
-        service = str(facts.get("service", ""))
+        try:
+            facts = msgspec.json.decode(record.data, type=_Facts)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._raw(record)
+            return
         match record.subject.removeprefix(MARKS):
             case "item":
-                item = decode_item(msgspec.json.encode(facts.get("item")), EVENTS)
+                item = decode_item(bytes(facts.item), EVENTS)
                 self._domains.apply(item)
                 if self._selection.shows(None, item, self._domains):
-                    self._out.line(line_of(None, item, self._domains, by=service), record, name_of(item))
+                    self._out.line(line_of(None, item, self._domains, by=facts.service), record, name_of(item))
             case "gap":
-                self._out.gap(f"the recording has a gap: {facts.get('why')}", mark("gap", facts))
+                self._out.gap(f"the recording has a gap: {facts.why}", record)
             case _:
                 self._out.mark(record)
