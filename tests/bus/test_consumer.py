@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 from rigs.waiting import eventually
@@ -106,7 +107,7 @@ async def test_events_said_while_the_snapshot_is_read_are_applied_once() -> None
         async def busy() -> None:
             for number in range(200):
                 await service.emit(model.set(number % 60, "a", f"new {number}"))
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
 
         tasks.start_soon(busy)
         while copy.values != model.values or service.seq < 201:
@@ -263,7 +264,7 @@ async def test_unknown_and_malformed_events_are_counted_and_keep_the_order() -> 
     async with serving(server, model, heartbeat=60) as service, following(server) as items:
         first = await next_of(items)
         assert isinstance(first, Snapshot)
-        said = dict(host="h", service="store", boot=first.boot, time=0.0, prev=0)
+        said = {"host": "h", "service": "store", "boot": first.boot, "time": 0.0, "prev": 0}
         await bus.publish("xen.v1.h.store.1.data", b"\xff not an envelope")
         await bus.publish("xen.v1.h.store.1.data.more", msgspec.json.encode({**said, "seq": 2, "event": {}}))
         await bus.publish("xen.v1.h.store.1.data", msgspec.json.encode({**said, "seq": 2, "event": {"type": "store.new"}}))

@@ -33,7 +33,9 @@ def read(cut: OpenCut, owner: str | None = None) -> list[str]:
     return paths
 
 
-@given(sizes=st.lists(st.lists(st.integers(0, 300), max_size=8), max_size=6), size=st.integers(1, 800), start=st.integers(0, 20))
+@given(
+    sizes=st.lists(st.lists(st.integers(0, 300), max_size=8), max_size=6), size=st.integers(1, 800), start=st.integers(0, 20)
+)
 def test_pages_hold_every_item_once_in_order(sizes: list[list[int]], size: int, start: int) -> None:
     whole: Cut = {f"store.{owner}": tuple(node(owner, n, s) for n, s in enumerate(items)) for owner, items in enumerate(sizes)}
     cut = OpenCut(1, "boot", 7, whole, size)
