@@ -3,12 +3,18 @@ import signal
 import socket
 import threading
 from contextlib import closing, suppress
+from pathlib import Path
 
 import anyio
 import pytest
+from rigs.waiting import eventually
 
 from xenmesh.services.daemon.knock import at_bus, at_xenstored
 from xenmesh.xenstore.errors import XenstoreError
+
+
+def is_stopped(pid: int) -> bool:
+    return all(stat.read_text().rpartition(") ")[2][0] == "T" for stat in Path(f"/proc/{pid}/task").glob("*/stat"))
 
 
 async def test_a_bus_that_greets(nats_server):
@@ -42,6 +48,7 @@ async def test_a_bus_that_is_gone(nats_server):
 async def test_a_bus_that_is_stopped_does_not_answer(nats_server):
     server = nats_server(jetstream=False)
     os.kill(server.pid, signal.SIGSTOP)
+    await eventually(lambda: is_stopped(server.pid), "every thread of it to stand still")
     try:
         with anyio.move_on_after(0.3) as waited:
             await at_bus(server.url)

@@ -3,6 +3,8 @@
 import os
 import signal
 
+from pathlib import Path
+
 import anyio
 import pytest
 from rigs.waiting import eventually
@@ -21,6 +23,10 @@ async def refused() -> None:
 
 async def silent() -> None:
     await anyio.sleep_forever()
+
+
+def is_stopped(pid: int) -> bool:
+    return all(stat.read_text().rpartition(") ")[2][0] == "T" for stat in Path(f"/proc/{pid}/task").glob("*/stat"))
 
 
 @pytest.mark.parametrize("alive", [answered, refused, silent])
@@ -124,6 +130,7 @@ async def test_a_xenstored_that_is_stopped_or_gone_is_no_fault_of_ours(xenstored
         deaf = Proof("store", "xenstored", silent, newcomer)
         assert await hung([deaf], 0.5) == [deaf]
         os.kill(xenstored.pid, signal.SIGSTOP)
+    await eventually(lambda: is_stopped(xenstored.pid), "every thread of it to stand still")
         try:
             assert await hung([proof, deaf], 0.2) == []
         finally:
