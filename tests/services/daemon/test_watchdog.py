@@ -2,7 +2,6 @@
 
 import os
 import signal
-
 from pathlib import Path
 
 import anyio
@@ -130,7 +129,7 @@ async def test_a_xenstored_that_is_stopped_or_gone_is_no_fault_of_ours(xenstored
         deaf = Proof("store", "xenstored", silent, newcomer)
         assert await hung([deaf], 0.5) == [deaf]
         os.kill(xenstored.pid, signal.SIGSTOP)
-    await eventually(lambda: is_stopped(xenstored.pid), "every thread of it to stand still")
+        await eventually(lambda: is_stopped(xenstored.pid), "every thread of it to stand still")
         try:
             assert await hung([proof, deaf], 0.2) == []
         finally:
