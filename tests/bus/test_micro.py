@@ -22,7 +22,13 @@ def test_ping_info_and_stats() -> None:
     micro.endpoints["read"].count(0.25)
     micro.endpoints["read"].count(0.75, "404:There is no node.")
     ping = msgspec.json.decode(micro.answer("$SRV.PING"))
-    assert ping == {"type": "io.nats.micro.v1.ping_response", "name": "store", "id": "id", "version": "1.2.3", "metadata": {"host": "h"}}
+    assert ping == {
+        "type": "io.nats.micro.v1.ping_response",
+        "name": "store",
+        "id": "id",
+        "version": "1.2.3",
+        "metadata": {"host": "h"},
+    }
     info = msgspec.json.decode(micro.answer("$SRV.INFO.store"))
     assert info["type"] == "io.nats.micro.v1.info_response"
     assert info["description"] == STORE.purpose
