@@ -347,6 +347,8 @@ OBSERVATION: st.SearchStrategy[Observation] = st.one_of(
             st.tuples(st.just(5), st.sampled_from(["data", "attr"])), st.tuples(st.sampled_from(Limit), st.integers(1, 3))
         ),
     ).map(lambda left: Left(5, left.left)),
+    st.sampled_from([{}, {(None, "tool"): (Limit.CHILDREN, 2)}]).map(lambda left: Left("/tool", left)),  # type: ignore[arg-type]
+    st.builds(Flood, DOMID, st.booleans(), st.integers(0, 9)),
     st.builds(Lost, st.just("gone")),
     st.just(Resynced()),
 )

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import pytest
@@ -18,9 +19,12 @@ from xenmesh.services.store.config import StoreConfig
 from xenmesh.services.store.model import Model, Resynced
 from xenmesh.services.store.redaction import Redaction
 from xenmesh.services.store.source import Source, recorded
+from xenmesh.sim.xenstored.daemon import Daemon
+from xenmesh.sim.xenstored.dialect import C_4_23, OCAML, OCAML_FORK, C, Dialect
 from xenmesh.xen.xenstore import Xenstore
 from xenmesh.xenstore.errors import ServerError, XenstoreError
 from xenmesh.xenstore.messages import Write
+from xenmesh.xenstore.perms import Access, Perm
 
 A, B = "6d1b6e7e-0000-4000-8000-00000000000a", "6d1b6e7e-0000-4000-8000-00000000000b"
 ROOTS = ("/vm", "/libxl", "/tool")
@@ -74,10 +78,10 @@ class Observed:
 
 
 @asynccontextmanager
-async def observed(xenstored: Xenstored, **settings: object) -> AsyncIterator[Observed]:
+async def observed(xenstored: Xenstored | Daemon, **settings: object) -> AsyncIterator[Observed]:
     config = StoreConfig(**settings)  # type: ignore[arg-type]
     model, counters = Model(config), Counter[str]()
-    path = str(xenstored.socket)
+    path = str(xenstored.path if isinstance(xenstored, Daemon) else xenstored.socket)
     async with (
         Xenstore.connect(path) as writer,
         Xenstore.connect(path) as reader,
@@ -308,6 +312,88 @@ async def test_more_than_a_watch_can_hold_is_read_whole(xenstored: Xenstored) ->
         await mine.store.ask_all([Write(f"/tool/k{n}", b"%d" % n) for n in range(1500)])
         await mine.source.passed()
         assert mine.kept == await mine.truth()
+
+
+async def test_a_directory_too_long_for_one_answer_is_read_whole(xenstored: Xenstored) -> None:
+    async with Xenstore.connect(str(xenstored.socket)) as store:
+        await store.ask_all([Write(f"/tool/a-rather-long-name-{n}", b"%d" % n) for n in range(600)])
+    async with observed(xenstored) as mine:
+        assert mine.kept == await mine.truth()
+        assert len(mine.kept) > 600
+
+
+@pytest.mark.parametrize("dialect", [C_4_23, OCAML_FORK], ids=lambda dialect: dialect.name)
+async def test_where_xenstored_knows_depths_a_domain_is_found_at_once(short_dir: Path, dialect: Dialect) -> None:
+    async with Daemon(short_dir, dialect) as daemon, observed(daemon, reconcile=3600.0) as mine:
+        await mine.store.mkdir("/local/domain/7")
+        await mine.store.write("/local/domain/7/vm", f"/vm/{A}")
+        await eventually(lambda: mine.model.domids == {7}, "the domain")
+        await mine.source.passed()
+        assert mine.kept == await mine.truth()
+
+
+@pytest.mark.parametrize("dialect", [C, OCAML, C_4_23, OCAML_FORK], ids=lambda dialect: dialect.name)
+async def test_a_guest_that_writes_without_end_delays_nobody_else(short_dir: Path, dialect: Dialect) -> None:
+    settings = {"guest_burst": 100, "guest_rate": 10, "flood_interval": 0.2, "flood_quiet": 0.4, "reconcile": 0.05}
+    async with Daemon(short_dir, dialect) as daemon, observed(daemon, **settings) as mine:
+        for n in (5, 6):
+            await mine.store.write(f"/local/domain/{n}/data", "")
+            await mine.store.introduce(n, 1, 1)
+            await mine.store.set_perms(f"/local/domain/{n}/data", [Perm(Access.NONE, n)])
+            await mine.store.write(f"/local/domain/{n}/vm", f"/vm/{A}")
+        await mine.source.passed()
+        async with Xenstore.connect(str(await daemon.listen(5))) as guest, anyio.create_task_group() as group:
+
+            async def flood() -> None:
+                n = 0
+                while True:
+                    n += 1
+                    await guest.ask_all([Write(f"data/k{k}", b"%d" % n) for k in range(10)])
+
+            group.start_soon(flood)
+            await eventually(lambda: mine.said(Flooding), "the flood to be reported")
+            for n in range(10):
+                await mine.store.write("/local/domain/6/data/x", f"{n}")
+                with anyio.fail_after(5):
+                    await mine.source.passed()
+                assert mine.kept["/local/domain/6/data/x"] == b"%d" % n
+            group.cancel_scope.cancel()
+        await eventually(lambda: mine.said(Flooding)[-1].active is False, "the guest to be quiet again", within=20)  # type: ignore[attr-defined]
+        truth = await mine.truth()
+        await eventually(lambda: mine.kept == truth, "all that it wrote")
+        assert {event.domid for event in mine.said(Flooding)} == {5}  # type: ignore[attr-defined]
+
+
+async def test_a_flooding_domain_that_goes_floods_no_more(short_dir: Path) -> None:
+    async with Daemon(short_dir) as daemon, observed(daemon, guest_burst=10, guest_rate=1, reconcile=0.05) as mine:
+        await mine.store.write("/local/domain/5/vm", f"/vm/{A}")
+        await mine.source.passed()
+        for n in range(50):
+            await mine.store.write(f"/local/domain/5/data/k{n}", "")
+        await eventually(lambda: mine.said(Flooding), "the flood to be reported")
+        await mine.store.rm("/local/domain/5")
+        await eventually(lambda: mine.said(DomainGone), "its end")
+        await eventually(lambda: len(mine.said(Flooding)) == 2, "the end of the flood")
+        assert [event.active for event in mine.said(Flooding)] == [True, False]  # type: ignore[attr-defined]
+
+
+async def test_a_watch_that_is_refused_is_tried_again(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Daemon(short_dir) as daemon, observed(daemon, reconcile=0.05) as mine:
+        add, refused = mine.source._watches.add, []
+
+        async def refuse_once(key: object, *paths: str) -> None:
+            if not refused:
+                refused.append(key)
+                raise ServerError.of("ENOSPC")
+            await add(key, *paths)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(mine.source._watches, "add", refuse_once)
+        await mine.store.write("/local/domain/5/vm", f"/vm/{A}")
+        await eventually(lambda: mine.kept.get("/local/domain/5/vm"), "it to be read all the same")
+        await eventually(lambda: 5 in mine.source._watches, "the watch")
+        assert refused == [5]
+        await mine.store.write("/local/domain/5/vm", f"/vm/{B}")
+        await eventually(lambda: mine.said(DomainGone), "a change to be seen")
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -234,7 +234,7 @@ class Model:
                 return [Flooding(domid=domid, uuid=self._uuid(domid), active=active, dropped=dropped)]
             case Lost(why):
                 return self._was_lost(why)
-            case Resynced():
+            case _:
                 return self._resynced()
 
     def _value(self, seen: Value) -> list[Event]:

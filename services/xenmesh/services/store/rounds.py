@@ -407,12 +407,10 @@ class Rounds:
             if lane.shedding is not None:
                 if lane.shedding.due <= now and not lane.walks:
                     self.walk(lane)
-                continue
-            if lane.capped_due is not None and lane.capped_due <= now:
+            elif lane.capped_due is not None and lane.capped_due <= now:
                 lane.capped_due = None
-                self.walk(lane)
-            if lane.capped_due is None:
                 del self._later[lane]
+                self.walk(lane)
 
     # -- which lane
 
