@@ -273,6 +273,24 @@ def test_a_flooding_domain_is_shed_and_read_slowly_until_it_is_quiet() -> None:
     rig.run()
     assert rig.rounds.restored == [rig.lane()]
     assert rig.lane().shedding.folded >= 10
+    rig.lane().shedding = None
+    rig.run()
+    assert rig.rounds.due() == float("inf")
+
+
+def test_a_shed_domain_with_something_left_out_is_not_due_before_its_time() -> None:
+    rig = Rig(5, guest_burst=10, guest_rate=1, guest_nodes=5, flood_interval=5.0)
+    for n in range(40):
+        rig.rounds.mark([rig.store.write(f"{GUEST}/data/k{n}")])
+        rig.round()
+    rig.run()
+    assert rig.lane().shedding is not None
+    rig.rounds.mark([f"{GUEST}/data/k1"])
+    rig.now = 5.0
+    rig.run()
+
+    assert rig.model.capped(5)
+    assert rig.rounds.due() == 10.0
 
 
 def test_backends_are_on_the_account_of_the_domain_that_they_serve() -> None:

@@ -1,6 +1,7 @@
 """The source over real xenstoreds, of both kinds; on their sockets everyone is domain 0."""
 
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -272,6 +273,31 @@ async def test_a_barrier_says_that_the_store_is_lost(xenstored: Xenstored) -> No
         with pytest.raises(Refused, match="xenstored does not answer"):
             await mine.source.passed()
         xenstored.start()
+
+
+async def test_while_the_store_is_lost_the_source_rests(xenstored_c: Xenstored) -> None:
+    async with observed(xenstored_c, reconcile=0.01) as mine:
+        mine.source._unwatched["/nowhere"] = None
+        mine.source._listing = True
+        xenstored_c.kill()
+        await eventually(lambda: mine.said(SourceEvent), "the loss to be said")
+        before = time.process_time()
+        await anyio.sleep(0.5)
+        assert time.process_time() - before < 0.25
+
+
+async def test_barriers_are_passed_though_a_domain_is_missing(xenstored: Xenstored) -> None:
+    async with observed(xenstored) as mine:
+        await mine.store.write("/local/domain/5/vm", f"/vm/{A}")
+        await mine.source.passed()
+        await restarted(mine, xenstored)
+        async with anyio.create_task_group() as group:
+            with anyio.fail_after(20):
+                for n in range(50):
+                    await mine.store.write("/tool/x", f"{n}")
+                    group.start_soon(mine.source.passed)
+                    await mine.source.passed()
+                    assert mine.kept["/tool/x"] == b"%d" % n
 
 
 async def test_a_flooding_domain_delays_its_own_events_only_and_is_reported(xenstored: Xenstored) -> None:

@@ -210,7 +210,7 @@ class Rounds:
         if self._busy or self._asking:
             return float("-inf")
         times = [lane.shedding.due for lane in self._later if lane.shedding is not None]
-        times += [lane.capped_due for lane in self._later if lane.capped_due is not None]
+        times += [lane.capped_due for lane in self._later if lane.shedding is None and lane.capped_due is not None]
         return min(times, default=float("inf"))
 
     def next(self, now: float) -> Batch:
@@ -407,9 +407,10 @@ class Rounds:
             if lane.shedding is not None:
                 if lane.shedding.due <= now and not lane.walks:
                     self.walk(lane)
-            elif lane.capped_due is not None and lane.capped_due <= now:
-                lane.capped_due = None
+            elif lane.capped_due is None:
                 del self._later[lane]
+            elif lane.capped_due <= now:
+                lane.capped_due = None
                 self.walk(lane)
 
     # -- which lane

@@ -88,7 +88,7 @@ class Source:
         self._resyncing = True
         self._listing = True
         """`/local/domain` is to be listed."""
-        self._listed = float("-inf")
+        self._reconciled = -inf
         self._unwatched: dict[Key, None] = {}
         """Lanes to watch."""
         self._tickets: list[_Ticket] = []
@@ -184,8 +184,12 @@ class Source:
 
     async def _sleep(self) -> None:
         """Until something is dirty, due, or wanted."""
-        due = min(self._rounds.due(), self._listed + self._config.reconcile) if self._up else inf
-        if due <= anyio.current_time() or self._states or self._unwatched or self._listing or self._unmarked:
+        due = inf
+        if self._up and not (self._unwatched or self._listing or self._unmarked):
+            due = min(self._rounds.due(), self._reconciled + self._config.reconcile)
+        elif self._up:
+            due = -inf
+        if due <= anyio.current_time() or self._states:
             # Others get their turn: a source that is never idle must not keep the loop to itself.
             await anyio.lowlevel.checkpoint()
             return
@@ -303,7 +307,8 @@ class Source:
     async def _list(self) -> None:
         """List the domains, if that is due, and ask after those that may stand otherwise than is known."""
         now = anyio.current_time()
-        if not self._listing and now < self._listed + self._config.reconcile:
+        reconciling = now >= self._reconciled + self._config.reconcile
+        if not self._listing and not reconciling:
             return
         known = self._model.present
         try:
@@ -311,9 +316,12 @@ class Source:
         except (ServerError, ListingError):
             listed = set()
         bells, self._bells = self._bells, set()
-        self._listing, self._listed = False, now
+        self._listing = False
         lanes = {key for key in self._rounds.lanes if isinstance(key, int)}
-        asked = (listed ^ known) | (lanes - known)
+        asked = listed ^ known
+        if reconciling:
+            self._reconciled = now
+            asked |= lanes - known
         if self._resyncing:
             asked |= self._model.domids | listed
         if INTRODUCE_DOMAIN in bells:
