@@ -96,8 +96,8 @@ async def run(args: argparse.Namespace, out: Printer) -> int:
     with hold(directory):
         await _clear(directory, out)
         os.environ[MARK] = str(directory)
-        with anyio.move_on_after(seconds):
-            async with _running(args, directory, out) as mesh:
+        async with _running(args, directory, out) as mesh:
+            with anyio.move_on_after(seconds):
                 await _show(mesh, args, out)
     return Exit.OK
 
@@ -345,4 +345,7 @@ async def _show(mesh: Mesh, args: argparse.Namespace, out: Printer) -> None:
     if args.quiet:
         await anyio.sleep_forever()
     out.text((Span("Events:", Style.BOLD),))
-    await Watcher(mesh, parse(""), out).watch()
+    try:
+        await Watcher(mesh, parse(""), out).watch()
+    finally:
+        out.cut = False  # what the view missed is told there; the mesh itself ends well

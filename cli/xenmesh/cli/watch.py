@@ -107,11 +107,8 @@ class Watcher:
         async with listen(self._mesh, self._selection.services) as told:
             if since is not None:
                 await self._history_and_wait(told, since)
-            async for each in told:
-                if not self._done:
-                    self.take(each)
-                if self._done:
-                    return
+            while not self._done:
+                self.take(await anext(told))
 
     @property
     def _done(self) -> bool:
