@@ -215,9 +215,10 @@ class Rounds:
 
     def next(self, now: float) -> Batch:
         """What to ask now; without requests when there is nothing."""
-        self._wake_late(now)
+        if self._later:
+            self._wake_late(now)
         batch = Batch()
-        for domid in list(self._asking)[:CENSUS]:
+        for domid in list(islice(self._asking, CENSUS)):
             del self._asking[domid]
             batch.domids.append(domid)
             batch.ask(Read(f"{DOMAINS}/{domid}"))
@@ -248,12 +249,13 @@ class Rounds:
         paths = list(islice(lane.dirty, share))
         for path in paths:
             del lane.dirty[path]
+            known = model.knows(path)
             if model.children(path):
                 lane.walks.append(self._walk(lane, path, whole=False))
-            elif not model.knows(path) and model.refuses(path, len(asked)) is not None:
+            elif not known and model.refuses(path, len(asked)) is not None:
                 self._left_out(lane)
             else:
-                for each in (*self._unknown_above(path), path):
+                for each in (path,) if known else (*self._unknown_above(path), path):
                     if each not in asked:
                         asked.add(each)
                         batch.items.append((lane, None, each))

@@ -148,10 +148,14 @@ class Source:
             batch = None
             if self._up:
                 try:
-                    await self._open_lanes()
-                    await self._list()
-                    self._mark_tickets()
-                    batch = self._rounds.next(anyio.current_time())
+                    now = anyio.current_time()
+                    if self._unwatched:
+                        await self._open_lanes()
+                    if self._listing or now >= self._reconciled + self._config.reconcile:
+                        await self._list(now)
+                    if self._tickets:
+                        self._mark_tickets()
+                    batch = self._rounds.next(now)
                     answers = await self._ask(batch) if batch.requests else []
                 except LinkError:
                     # The state LOST comes as well, and all is read again after it.
@@ -176,8 +180,8 @@ class Source:
 
     async def _ask(self, batch: Batch) -> list[object]:
         answers: list[object] = list(await self._store.ask_all(batch.requests))
-        for index, (request, answer) in enumerate(zip(batch.requests, answers, strict=True)):
-            if isinstance(answer, LimitError) and isinstance(request, Directory):
+        for index, answer in enumerate(answers):
+            if isinstance(answer, LimitError) and isinstance(request := batch.requests[index], Directory):
                 with suppress(ServerError, ListingError):
                     answers[index] = await self._store.directory(request.path)
         return answers
@@ -207,10 +211,11 @@ class Source:
         """Take all that is dirty now, without waiting."""
         while (key := self._ready()) is not None:
             self._take(key)
-        for domid in self._rounds.hinted:
-            self._watch_lane(domid)
-            self._rounds.ask_after([domid])
-        self._rounds.hinted.clear()
+        if self._rounds.hinted:
+            for domid in self._rounds.hinted:
+                self._watch_lane(domid)
+            self._rounds.ask_after(self._rounds.hinted)
+            self._rounds.hinted.clear()
 
     def _ready(self) -> Key | None:
         # One step of `next`: it ends with a key, or would wait.
@@ -304,12 +309,9 @@ class Source:
 
     # -- domains
 
-    async def _list(self) -> None:
-        """List the domains, if that is due, and ask after those that may stand otherwise than is known."""
-        now = anyio.current_time()
+    async def _list(self, now: float) -> None:
+        """List the domains, and ask after those that may stand otherwise than is known."""
         reconciling = now >= self._reconciled + self._config.reconcile
-        if not self._listing and not reconciling:
-            return
         known = self._model.present
         try:
             listed = {int(name) for name in await self._store.directory(DOMAINS) if is_domid(name)}
