@@ -2,8 +2,14 @@
 
 function __xenmesh_at --description 'whether the words so far begin with this command'
     set -l words (commandline -opc)
-    test (count $words) -gt (count $argv)
-    and test "$words[2..(math (count $argv) + 1)]" = "$argv"
+    set -l last (math (count $argv) + 1)
+    test (count $words) -ge $last
+    and test "$words[2..$last]" = "$argv"
+end
+
+function __xenmesh_exactly_at --description 'whether the words so far are this command'
+    set -l words (commandline -opc)
+    test "$words[2..]" = "$argv"
 end
 
 function __xenmesh_live --description 'candidates that the mesh knows now'
@@ -16,17 +22,17 @@ function __xenmesh_live --description 'candidates that the mesh knows now'
 end
 
 complete -c xenmesh -f
-complete -c xenmesh -n __fish_use_subcommand -a up -d 'start everything: the bus, all services and, without Xen, a simulated host'
-complete -c xenmesh -n __fish_use_subcommand -a sim -d 'a simulated host alone: its xenstored and its guests'
-complete -c xenmesh -n __fish_use_subcommand -a watch -d 'events as they happen'
-complete -c xenmesh -n __fish_use_subcommand -a store -d 'xenstore through the mesh: ls, read, watch'
-complete -c xenmesh -n __fish_use_subcommand -a services -d 'the services on the bus'
-complete -c xenmesh -n __fish_use_subcommand -a wait -d 'wait until something is so: a domain, a key, a service'
-complete -c xenmesh -n __fish_use_subcommand -a doctor -d 'what is wrong, why, and the command that mends it'
-complete -c xenmesh -n __fish_use_subcommand -a record -d 'write the stream to a file'
-complete -c xenmesh -n __fish_use_subcommand -a replay -d 'show or serve a recorded stream'
-complete -c xenmesh -n __fish_use_subcommand -a completion -d 'completion for bash, zsh or fish'
-complete -c xenmesh -n __fish_use_subcommand -a help -d 'help on a command'
+complete -c xenmesh -n __xenmesh_exactly_at -a up -d 'start everything: the bus, all services and, without Xen, a simulated host'
+complete -c xenmesh -n __xenmesh_exactly_at -a sim -d 'a simulated host alone: its xenstored and its guests'
+complete -c xenmesh -n __xenmesh_exactly_at -a watch -d 'events as they happen'
+complete -c xenmesh -n __xenmesh_exactly_at -a store -d 'xenstore through the mesh: ls, read, watch'
+complete -c xenmesh -n __xenmesh_exactly_at -a services -d 'the services on the bus'
+complete -c xenmesh -n __xenmesh_exactly_at -a wait -d 'wait until something is so: a domain, a key, a service'
+complete -c xenmesh -n __xenmesh_exactly_at -a doctor -d 'what is wrong, why, and the command that mends it'
+complete -c xenmesh -n __xenmesh_exactly_at -a record -d 'write the stream to a file'
+complete -c xenmesh -n __xenmesh_exactly_at -a replay -d 'show or serve a recorded stream'
+complete -c xenmesh -n __xenmesh_exactly_at -a completion -d 'completion for bash, zsh or fish'
+complete -c xenmesh -n __xenmesh_exactly_at -a help -d 'help on a command'
 complete -c xenmesh -n '__xenmesh_at up' -s h -l help -d 'show this help message and exit'
 complete -c xenmesh -n '__xenmesh_at up' -l dir -x -a '(__fish_complete_directories)' -d 'where it keeps keys, history and sockets (default: $XDG_RUNTIME_DIR/xenmesh or /tmp/xenmesh-UID)'
 complete -c xenmesh -n '__xenmesh_at up' -l port -x -d 'of the bus, on loopback (default: any free one)'
@@ -59,9 +65,9 @@ complete -c xenmesh -n '__xenmesh_at watch' -l context -x -d 'a context of the N
 complete -c xenmesh -n '__xenmesh_at watch' -l user -x -a 'operator view' -d 'operator (default where its key may be read) or view'
 complete -c xenmesh -n '__xenmesh_at watch' -l host -x -d 'the host\'s id, where the bus has more than one'
 complete -c xenmesh -n '__xenmesh_at watch' -a '(__xenmesh_live PATTERN)'
-complete -c xenmesh -n '__xenmesh_at store; and not __fish_seen_subcommand_from ls read watch' -a ls -d 'list what lies below a path'
-complete -c xenmesh -n '__xenmesh_at store; and not __fish_seen_subcommand_from ls read watch' -a read -d 'print values'
-complete -c xenmesh -n '__xenmesh_at store; and not __fish_seen_subcommand_from ls read watch' -a watch -d 'print changes as they happen'
+complete -c xenmesh -n '__xenmesh_exactly_at store' -a ls -d 'list what lies below a path'
+complete -c xenmesh -n '__xenmesh_exactly_at store' -a read -d 'print values'
+complete -c xenmesh -n '__xenmesh_exactly_at store' -a watch -d 'print changes as they happen'
 complete -c xenmesh -n '__xenmesh_at store' -s h -l help -d 'show this help message and exit'
 complete -c xenmesh -n '__xenmesh_at store ls' -s h -l help -d 'show this help message and exit'
 complete -c xenmesh -n '__xenmesh_at store ls' -s r -l recursive -d 'all that lies below, as xenstore-ls does'
@@ -105,10 +111,10 @@ complete -c xenmesh -n '__xenmesh_at services' -l creds -r -F -d 'file of the us
 complete -c xenmesh -n '__xenmesh_at services' -l context -x -d 'a context of the NATS CLI: its url and nkey'
 complete -c xenmesh -n '__xenmesh_at services' -l user -x -a 'operator view' -d 'operator (default where its key may be read) or view'
 complete -c xenmesh -n '__xenmesh_at services' -l host -x -d 'the host\'s id, where the bus has more than one'
-complete -c xenmesh -n '__xenmesh_at wait; and not __fish_seen_subcommand_from domain gone key service' -a domain -d 'until xenstored knows the domain as running'
-complete -c xenmesh -n '__xenmesh_at wait; and not __fish_seen_subcommand_from domain gone key service' -a gone -d 'until no such domain is left'
-complete -c xenmesh -n '__xenmesh_at wait; and not __fish_seen_subcommand_from domain gone key service' -a key -d 'until a key of xenstore exists, or has a value'
-complete -c xenmesh -n '__xenmesh_at wait; and not __fish_seen_subcommand_from domain gone key service' -a service -d 'until a service takes requests'
+complete -c xenmesh -n '__xenmesh_exactly_at wait' -a domain -d 'until xenstored knows the domain as running'
+complete -c xenmesh -n '__xenmesh_exactly_at wait' -a gone -d 'until no such domain is left'
+complete -c xenmesh -n '__xenmesh_exactly_at wait' -a key -d 'until a key of xenstore exists, or has a value'
+complete -c xenmesh -n '__xenmesh_exactly_at wait' -a service -d 'until a service takes requests'
 complete -c xenmesh -n '__xenmesh_at wait' -s h -l help -d 'show this help message and exit'
 complete -c xenmesh -n '__xenmesh_at wait domain' -s h -l help -d 'show this help message and exit'
 complete -c xenmesh -n '__xenmesh_at wait domain' -l timeout -x -d 'give up after this time: 30s, 5m (default: never)'

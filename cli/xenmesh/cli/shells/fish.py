@@ -13,8 +13,14 @@ _HEAD = f"""\
 
 function __xenmesh_at --description 'whether the words so far begin with this command'
     set -l words (commandline -opc)
-    test (count $words) -gt (count $argv)
-    and test "$words[2..(math (count $argv) + 1)]" = "$argv"
+    set -l last (math (count $argv) + 1)
+    test (count $words) -ge $last
+    and test "$words[2..$last]" = "$argv"
+end
+
+function __xenmesh_exactly_at --description 'whether the words so far are this command'
+    set -l words (commandline -opc)
+    test "$words[2..]" = "$argv"
 end
 
 function __xenmesh_live --description 'candidates that the mesh knows now'
@@ -33,14 +39,12 @@ complete -c xenmesh -f
 def render(shapes: dict[str, Shape]) -> str:
     """The script."""
     lines = [
-        f"complete -c xenmesh -n __fish_use_subcommand -a {name} -d {_quoted(shape.summary)}" for name, shape in shapes.items()
+        f"complete -c xenmesh -n __xenmesh_exactly_at -a {name} -d {_quoted(shape.summary)}" for name, shape in shapes.items()
     ]
     for shape in cases(shapes):
         here = f"complete -c xenmesh -n '__xenmesh_at {shape.name}'"
-        unless = " ".join(shape.below)
         for word, each in shape.below.items():
-            condition = f"__xenmesh_at {shape.name}; and not __fish_seen_subcommand_from {unless}"
-            lines.append(f"complete -c xenmesh -n '{condition}' -a {word} -d {_quoted(each.summary)}")
+            lines.append(f"complete -c xenmesh -n '__xenmesh_exactly_at {shape.name}' -a {word} -d {_quoted(each.summary)}")
         for option in shape.options:
             flags = " ".join(f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in option.flags)
             takes = f" -{'r' if option.kind == 'FILE' else 'x'}{_value(option.kind, option.choices)}" if option.kind else ""
