@@ -1,4 +1,5 @@
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,14 @@ def test_it_ends_by_itself(short_dir: Path, capsys: pytest.CaptureFixture[str]) 
 def test_wrong_numbers_are_refused(short_dir: Path) -> None:
     assert main(["sim", "--dir", str(short_dir), "--guests", "-1"]) == 2
     assert main(["sim", "--dir", str(short_dir), "--for", "x"]) == 2
+
+
+def test_a_socket_in_use_is_told(short_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        (short_dir / "h").mkdir(mode=0o700)
+        other.bind(str(short_dir / "h/socket"))
+        other.listen()
+
+        assert main(["sim", "--dir", str(short_dir / "h")]) == 1
+
+    assert "Traceback" not in capsys.readouterr().err

@@ -280,3 +280,26 @@ def test_where_xenstored_is(tmp_path: Path, short_dir: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(short_dir / "run/xenstored/socket"))
         assert xenstore_here({}, short_dir) == str(short_dir / "run/xenstored/socket")
+
+
+def test_a_broken_host_id_is_told(short_dir: Path) -> None:
+    (short_dir / "m/state").mkdir(parents=True, mode=0o700)
+    (short_dir / "m").chmod(0o700)
+    (short_dir / "m/state/host-id").write_text("two words\n")
+
+    done = xenmesh("up", "--sim", "--dir", str(short_dir / "m"), "--for", "1s")
+
+    assert done.returncode == 1
+    assert "host-id" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_told(short_dir: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = xenmesh("up", "--sim", "--dir", str(short_dir / "m"), "--for", "1s", "--port", str(taken.getsockname()[1]))
+
+    assert done.returncode == 1
+    assert "in use" in done.stderr
+    assert "Traceback" not in done.stderr

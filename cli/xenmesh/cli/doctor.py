@@ -70,7 +70,9 @@ async def look(args: argparse.Namespace, tell: Callable[[Finding], None]) -> Non
         target = find(args)
         running = _running(target)
     except CommandError as error:
-        missing = Finding("mesh", Level.WRONG, error.sentence, "there is nothing to connect to", error.hint)
+        missing = Finding(
+            "mesh", Level.WRONG, error.sentence, "there is nothing to connect to", error.hint.removeprefix("start one: ")
+        )
     if running is not None or target is None:
         tell(checks.binary())
         tell(checks.xenstore(running))

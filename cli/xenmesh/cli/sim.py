@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 
 from . import times
-from .errors import NotFound, UsageError
+from .errors import CommandError, NotFound, UsageError
 from .exits import Exit
 from .output import Printer, Span, Style
 from .output import add_options as add_output
@@ -64,12 +64,16 @@ async def simulated(directory: Path, args: argparse.Namespace) -> AsyncIterator[
         NotFound: the simulator is not installed.
     """
     try:
+        from xenmesh.sim.errors import SimError
         from xenmesh.sim.host import Host
     except ImportError as error:
         raise NotFound(f"the simulated host needs the package {error.name}", "pip install 'xenmesh-cli[host]'") from None
     seed = random.randrange(1 << 32) if args.seed is None else args.seed  # noqa: S311 - made-up lives, not a secret
-    async with Host(directory, guests=args.guests, speed=args.speed, seed=seed, server=args.server):
-        yield seed
+    try:
+        async with Host(directory, guests=args.guests, speed=args.speed, seed=seed, server=args.server):
+            yield seed
+    except SimError as error:
+        raise CommandError(error.sentence) from None
 
 
 async def run(args: argparse.Namespace, out: Printer) -> int:

@@ -119,12 +119,16 @@ async def _running(args: argparse.Namespace, directory: Path, out: Printer) -> A
     try:
         from xenmesh.bus.config import Settings
         from xenmesh.bus.server import Server, find_binary, version_of
+        from xenmesh.services.daemon.errors import DaemonError
         from xenmesh.services.daemon.hostid import host_id
     except ImportError as error:
         raise NotFound(f"`xenmesh up` needs the package {error.name}", "pip install 'xenmesh-cli[host]'") from None
     state = directory / "state"
     state.mkdir(mode=0o700, exist_ok=True)
-    host = host_id(state)
+    try:
+        host = host_id(state)
+    except DaemonError as error:
+        raise CommandError(error.sentence) from None
     real = "" if args.sim else xenstore_here()
     async with AsyncExitStack() as stack:
         if real:
