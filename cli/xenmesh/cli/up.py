@@ -305,6 +305,7 @@ def _greet(running: Running, story: str, directory: Path, pid: int | None, out: 
     out.mark(mark("up", facts_for_programs))
     names = ", ".join(name for name, each in DECLARATIONS.items() if each.built)
     me = _me()
+    example = "guest0" if story.startswith("simulated") and ": 0 guests" not in story else "NAME"
     here = "" if directory == default_dir() else f" --dir {shlex.quote(str(directory))}"
     subject = f"xen.v1.{running.host}.evt.>"
     nats = f"nats --server {running.url} --nkey {shlex.quote(str(view))} --inbox-prefix _INBOX.view sub '{subject}'"
@@ -321,7 +322,7 @@ def _greet(running: Running, story: str, directory: Path, pid: int | None, out: 
         (f"{me} watch --snapshot{here}", "what is, then what happens"),
         (f"{me} store ls -r /local/domain{here}", "the domains' trees"),
         (f"{me} services{here}", "who is on the bus"),
-        (f"{me} wait domain guest1{here}", "until a domain runs"),
+        (f"{me} wait domain {example}{here}", "until a domain runs"),
         (f"XENSTORED_PATH={shlex.quote(running.xenstore)} xenstore-ls -f", "any xenstore program"),
         (nats, "any NATS client, read only"),
     ]
