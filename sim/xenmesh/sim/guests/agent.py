@@ -6,12 +6,30 @@ The keys are those that xapi's readers know (PVAddons, data/os_*, attr/vif, data
 from collections.abc import Callable
 from contextlib import suppress
 
-from xenmesh.sim.guests.toolstack import CONNECTED, Domain
+from xenmesh.sim.guests.toolstack import CONNECTED, INITIALISED, Domain
 from xenmesh.sim.xenstored.errors import Refused
 from xenmesh.sim.xenstored.session import Session
 from xenmesh.sim.xenstored.store import Store
 
 __all__ = ["GuestSide"]
+
+_FRONTEND_RINGS: dict[str, dict[str, str | int]] = {
+    "vbd": {"ring-ref": 8, "event-channel": 9, "protocol": "x86_64-abi", "feature-persistent": 1},
+    "vif": {
+        "xdp-headroom": 0,
+        "tx-ring-ref": 520,
+        "rx-ring-ref": 521,
+        "event-channel-tx": 10,
+        "event-channel-rx": 11,
+        "request-rx-copy": 1,
+        "feature-rx-notify": 1,
+        "feature-sg": 1,
+        "feature-gso-tcpv4": 1,
+        "feature-gso-tcpv6": 1,
+        "feature-ipv6-csum-offload": 1,
+    },
+}
+"""What Linux's blkfront and netfront write before they say that they are ready."""
 
 
 class GuestSide:
@@ -40,12 +58,16 @@ class GuestSide:
                     self._try(lambda at=f"device/{kind}/{number}": self._connect(at))  # type: ignore[misc]
 
     def _connect(self, device: str) -> None:
-        def body() -> None:
-            values: dict[str, str | int] = {"ring-ref": 8, "event-channel": 9, "protocol": "x86_64-abi"}
-            self._session.write_all(device, values)
+        kind = device.split("/")[1]
+        self._session.atomically(lambda: self._session.write_all(device, _FRONTEND_RINGS[kind]))
+        # A disk's backend connects first; a network's frontend does.
+        self._session.write(f"{device}/state", INITIALISED if kind == "vbd" else CONNECTED)
 
-        self._session.atomically(body)
-        self._session.write(f"{device}/state", CONNECTED)
+    def connected(self) -> None:
+        """Take note that the backends have connected: the disks are there."""
+        with suppress(Refused):
+            for number in self._session.children("device/vbd"):
+                self._try(lambda at=f"device/vbd/{number}": self._session.write(f"{at}/state", CONNECTED))  # type: ignore[misc]
 
     def start_agent(self) -> None:
         """Publish what does not change while the guest runs."""

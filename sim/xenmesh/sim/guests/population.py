@@ -19,7 +19,9 @@ __all__ = ["Population"]
 
 _SPREAD = 0.2
 _SPREAD_MOST = 20.0
-_AT_ONCE = 20
+_LONG = 3600.0
+_SLICE = 0.005
+"""Seconds of work after which others have their turn: the daemon's clients share this loop."""
 
 
 class _One:
@@ -40,7 +42,7 @@ class Population:
         self.actions = 0
         self.refused = 0
         """Actions of the toolstack that the store refused (after a restart that lost all, or an injected fault)."""
-        self.toolstack = Toolstack(store)
+        self.toolstack = Toolstack(store, lambda: self.now)
         self._store = store
         self._everyone = [_One(guest(index, seed)) for index in range(count)]
         spread = min(_SPREAD, _SPREAD_MOST / count) if count else 0.0
@@ -89,16 +91,12 @@ class Population:
         loop = asyncio.get_running_loop()
         start, began = loop.time(), self.now
         while True:
-            for _ in range(_AT_ONCE):
-                now = began + (loop.time() - start) * speed
-                if self.due is None or self.due > now:
-                    break
+            turn = loop.time()
+            now = began + (turn - start) * speed
+            while self.due is not None and self.due <= now and loop.time() - turn < _SLICE:
                 self.step()
-            else:
-                await asyncio.sleep(0)
-                continue
-            wait = 3600.0 if self.due is None else max(0.0, self.due - now) / speed
-            await asyncio.sleep(min(wait, 3600.0))
+            wait = _LONG if self.due is None else (self.due - now) / speed
+            await asyncio.sleep(min(max(0.0, wait), _LONG))
 
     def _do(self, one: _One, action: Action) -> None:
         match action.kind:
@@ -118,8 +116,7 @@ class Population:
         match action.kind:
             case Kind.BOOT:
                 one.side = GuestSide(self._store, domain)
-                one.side.boot()
-                self.toolstack.connect_backends(domain)
+                self._boot(one.side, domain)
             case Kind.AGENT if side is not None:
                 side.start_agent()
             case Kind.ADDRESS if side is not None:
@@ -138,6 +135,11 @@ class Population:
             case _:
                 pass
 
+    def _boot(self, side: GuestSide, domain: Domain) -> None:
+        side.boot()
+        self.toolstack.connect_backends(domain)
+        side.connected()
+
     def _leave(self, one: _One) -> None:
         """End a move: the old domain is suspended, the new one wakes under its name, the old one goes."""
         old, new = one.domain, one.arriving
@@ -149,8 +151,7 @@ class Population:
         with suppress(Refused):
             self.toolstack.rename(old, f"{one.who.name}--migratedaway")
         one.side = GuestSide(self._store, new)
-        one.side.boot()
-        self.toolstack.connect_backends(new)
+        self._boot(one.side, new)
         self.toolstack.rename(new, one.who.name)
         one.side.start_agent()
         self.toolstack.destroy(old)

@@ -687,20 +687,16 @@ class Store:
 
     def _purge(self, domid: int) -> None:
         """Remove the nodes that a domain owns; else its domid's next bearer would have them (XSA-322)."""
-        if self.tree.owned_by(domid):
-            for path in [path for path, node in self.tree.walk() if node.perms.owner == domid]:
-                if self.tree.get(path) is None:
-                    continue
+        for path, node in self.tree.of(domid):
+            if node.perms.owner == domid and self.tree.get(path) is not None:
                 if self.dialect.purge_fires:
                     self._remove(self.tree, path)
                 else:
                     self.tree.remove(path)
-        if self.dialect.forgets_perms and self.tree.named.get(domid):
-            for path, node in list(self.tree.walk()):
-                entries = node.perms.entries
-                if any(of == domid for _, of in entries[1:]):
-                    kept = (entries[0], *(entry for entry in entries[1:] if entry.domid != domid))
-                    self.tree.set_perms(path, Perms(kept))
+        if self.dialect.forgets_perms:
+            for path, node in self.tree.of(domid):
+                first, *others = node.perms.entries
+                self.tree.set_perms(path, Perms((first, *(entry for entry in others if entry.domid != domid))))
 
     # the daemon itself
 

@@ -2,6 +2,9 @@
 
 A tree may change those nodes in place that bear its own `edit` mark. A snapshot gives both sides new marks, so that
 either copies a node (and the way down to it) before its first change. A single node is pinned by taking its mark away.
+
+Where a domain is owner or named is remembered as places: paths at or above which its name was once put down. A place may
+have nothing any more; `of` looks. So a death costs what the domain had, not a look at every node.
 """
 
 from collections.abc import Iterator
@@ -14,13 +17,18 @@ READ, WRITE, OWNER = 1, 2, 4
 _BITS = {Access.NONE: 0, Access.READ: READ, Access.WRITE: WRITE, Access.BOTH: READ | WRITE}
 
 
+_PLACES_MOST = 4096
+"""Places remembered of one domain; above that, everywhere is its place."""
+
+
 class Perms:
     """A node's permissions: `entries` as set, and quick answers about them. Shared between nodes; never changed."""
 
-    __slots__ = ("_masks", "entries", "owner")
+    __slots__ = ("_masks", "domids", "entries", "owner")
 
     def __init__(self, entries: tuple[Perm, ...]) -> None:
         self.entries = entries
+        self.domids = frozenset(domid for _, domid in entries if domid)
         self.owner = entries[0].domid
         self._masks: dict[int, int] = {}
 
@@ -92,6 +100,7 @@ class Tree:
         self.root = Node(b"", DOM0_ONLY, 0, self._edit)
         self.owned = {0: 1}
         self.named: dict[int, int] = {}
+        self._places: dict[int, set[str]] = {}
 
     def snapshot(self) -> "Tree":
         """Return a tree of the same content that changes by itself from here on."""
@@ -99,6 +108,7 @@ class Tree:
         other = Tree()
         other.root, other.generation = self.root, self.generation
         other.owned, other.named = self.owned.copy(), self.named.copy()
+        other._places = self._places  # shared by all: a place too many does no harm
         return other
 
     def adopt(self, other: "Tree") -> None:
@@ -152,6 +162,7 @@ class Tree:
         node = self._touched(names_of(path))
         self._count(node.perms, -1)
         self._count(perms, 1)
+        self._remember(path, perms)
         node.perms = perms
 
     def add(self, path: str, value: bytes, perms: Perms) -> None:
@@ -160,6 +171,8 @@ class Tree:
         parent = self._touched(above)
         parent.children[name] = Node(value, perms, self.generation, self._edit)
         self._count(perms, 1)
+        if perms is not parent.perms:
+            self._remember(path, perms)
 
     def remove(self, path: str) -> None:
         """Remove a node and all below. Raises KeyError if it is not there, ValueError for "/"."""
@@ -184,6 +197,43 @@ class Tree:
     def owned_by(self, domid: int) -> int:
         """Return how many nodes the domain owns."""
         return self.owned.get(domid, 0)
+
+    def of(self, domid: int) -> list[tuple[str, Node]]:
+        """Return (path, node) of all nodes that a guest's domain owns or is named in, in the order of `walk`."""
+        missing = self.owned.get(domid, 0) + self.named.get(domid, 0)
+        if not missing:
+            self._places.pop(domid, None)
+            return []
+        found = self._search(domid, self._places.get(domid, set()))
+        if sum(of == domid for _, node in found for _, of in node.perms.entries) < missing:
+            return self._search(domid, {"/"})  # forgotten while a transaction still had it
+        return found
+
+    def _search(self, domid: int, places: set[str]) -> list[tuple[str, Node]]:
+        ways = {"/"}
+        for place in places:
+            while place not in ways:
+                ways.add(place)
+                place = parent_of(place)
+        found = []
+        stack = [("/", self.root, "/" in places)]
+        while stack:
+            path, node, inside = stack.pop()
+            if domid in node.perms.domids:
+                found.append((path, node))
+            above = "" if path == "/" else path
+            for name, child in reversed(node.children.items()):
+                below = f"{above}/{name}"
+                if inside or below in ways:
+                    stack.append((below, child, inside or below in places))
+        return found
+
+    def _remember(self, path: str, perms: Perms) -> None:
+        for domid in perms.domids:
+            places = self._places.setdefault(domid, set())
+            places.add(path)
+            if len(places) > _PLACES_MOST:
+                self._places[domid] = {"/"}
 
     def _count(self, perms: Perms, step: int) -> None:
         _add(self.owned, perms.owner, step)
