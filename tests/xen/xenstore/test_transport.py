@@ -1,5 +1,6 @@
 """The descriptors: a socket pair, and a stand-in for the xenbus device with the kernel's manners."""
 
+import asyncio
 import errno
 import os
 import socket
@@ -202,7 +203,10 @@ async def test_a_write_to_a_socket_that_is_gone(pair: tuple[socket.socket, socke
 
 
 class Device:
-    """The kernel's end: one message a write, WATCH and UNWATCH answered here, refusals by errno of the write."""
+    """The kernel's end: one message a write, WATCH and UNWATCH answered here, refusals by errno of the write.
+
+    One buffer holds the payload of the last write; other requests are sent, from that buffer, by a thread of the kernel's own, later.
+    """
 
     def __init__(self, *, old: bool = False) -> None:
         self.ours, self._kernel = socket.socketpair()
@@ -210,6 +214,7 @@ class Device:
         self.old = old
         self.writes: list[bytes] = []
         self.failing: OSError | None = None
+        self._buffer = b""
 
     def write(self, fd: int, data: bytes) -> int:
         assert fd == self.ours.fileno()
@@ -230,8 +235,13 @@ class Device:
         if op in (Op.WATCH, Op.UNWATCH):
             self.say(Packet(op, 0 if self.old else req_id, 0, b"OK\0"))
         else:
-            self.say(Packet(op, req_id, 0, b"value"))
+            asyncio.get_running_loop().call_later(0.001, self._send, op, req_id)
+        self._buffer = data[HEADER_SIZE:]
         return len(data)
+
+    def _send(self, op: int, req_id: int) -> None:
+        if self._kernel.fileno() >= 0:
+            self.say(Packet(op, req_id, 0, b"value of " + self._buffer.rstrip(b"\0")))
 
     def say(self, packet: Packet) -> None:
         self._kernel.send(encode(packet))
@@ -277,29 +287,33 @@ async def test_a_watch_refused_by_errno(device: Device, transport: DeviceTranspo
     transport.flush()
     assert ends.events == [], "not within the call that makes the request"
 
-    await eventually(lambda: len(ends.events) == 2, "both outcomes")
+    def done() -> bool:
+        transport.flush()
+        return len(ends.events) == 2
+
+    await eventually(done, "both outcomes")
 
     by_id = {event.req_id: event for event in ends.events if isinstance(event, Reply | Failure)}
     failure = by_id[refused]
     assert isinstance(failure, Failure)
     assert failure.error.code == "EACCES"
-    assert by_id[read] == Reply(read, Read("/a"), b"value")
+    assert by_id[read] == Reply(read, Read("/a"), b"value of /a")
     assert len(device.writes) == 2
     transport.close()
 
 
-async def test_no_more_than_the_window_goes_to_the_device(device: Device, transport: DeviceTransport, ends: Ends) -> None:
+async def test_each_request_on_the_device_gets_its_own_answer(transport: DeviceTransport, ends: Ends) -> None:
     transport.start(ends.events.extend, ends.losses.append)
-    for _ in range(40):
-        transport.connection.request(Read("/a"))
+    asked = [transport.connection.request(Read(f"/{n}")) for n in range(20)]
     transport.flush()
-    assert len(device.writes) == 16
 
     def done() -> bool:
         transport.flush()
-        return len(ends.events) == 40
+        return len(ends.events) == 20
 
     await eventually(done, "all answers")
+
+    assert ends.events == [Reply(req_id, Read(f"/{n}"), b"value of /%d" % n) for n, req_id in enumerate(asked)]
     transport.close()
 
 

@@ -11,6 +11,7 @@ Rules held here, each for a reason met in the field:
   is out of step, and guessing would give one request's answer to another.
 - At most `link.window` requests are under way; the others wait here.
 - A request with an empty payload is followed by another, since oxenstored looks at a bare header only when more bytes come.
+- On the Linux device one request is under way at a time: the kernel has one buffer for their payloads.
 - Events are passed on for tokens of watches that are set or being set (an event may overtake the OK), and dropped after
   the UNWATCH was asked for (events queued before it still come).
 """
@@ -65,15 +66,16 @@ class Link(NamedTuple):
     """What the way to the server bears."""
 
     window: int
-    """Most requests under way at once; at least 2."""
+    """Most requests under way at once; at least 2, but for the kernel's device."""
     payload_max: int
     kernel: bool
     """Whether Linux's xenbus device stands between: it answers WATCH and UNWATCH itself."""
 
 
 SOCKET = Link(window=128, payload_max=PAYLOAD_MAX, kernel=False)
-DEVICE = Link(window=16, payload_max=PAYLOAD_MAX - 16, kernel=True)
-"""C xenstored takes 20 requests of a guest at once; the kernel's buffer of 4096 includes the header."""
+DEVICE = Link(window=1, payload_max=PAYLOAD_MAX - 16, kernel=True)
+"""The kernel keeps a request's payload in the one buffer that the next write goes to, until it has sent it (xenbus_dev_request_and_reply,
+Linux 6.1): a second request before the first one's answer gives the first the second's payload. Its buffer of 4096 includes the header."""
 
 
 class Reply(NamedTuple):
@@ -113,7 +115,7 @@ class ClientConnection:
     """
 
     def __init__(self, link: Link = SOCKET, *, portable: bool = False) -> None:
-        if link.window < 2:
+        if link.window < (1 if link.kernel else 2):
             raise UsageError("a window of less than two requests cannot work", window=link.window)
         self.link = link
         self.portable = portable
@@ -151,6 +153,8 @@ class ClientConnection:
             self._check_portable(message)
         if isinstance(message, (Watch, Unwatch, TransactionStart, ResetWatches, Rm)):
             self._prepare(message, tx_id)
+        if not payload and self.link.kernel:
+            raise UsageError("the device has no room for what must follow a request without a payload", request=str(message))
         req_id = self._enqueue(message, tx_id, payload)
         if not payload:
             self._enqueue(_PUSH, 0, _PUSH.payload())
@@ -230,7 +234,7 @@ class ClientConnection:
     def refused(self, req_id: int, code: str) -> list[Event]:
         """Take the errno, by name, of a write of the frame `req_id`: so the device answers a WATCH it refuses."""
         request, _ = self._pending.pop(req_id)
-        return [] if request is _PUSH else [self._failed(req_id, request, code)]
+        return [self._failed(req_id, request, code)]
 
     def receive_data(self, data: bytes) -> list[Event]:
         """Return what `data`, cut anywhere, tells. Next, send `data_to_send()`: answers make room for requests."""

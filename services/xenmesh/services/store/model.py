@@ -81,6 +81,9 @@ class Domain(NamedTuple):
     uuid: str | None = None
     generation: int | None = None
 
+    gone: bool = False
+    """It was said to be gone, in a recording: not to be doubted though xenstored was lost before."""
+
 
 Key = int | str
 """Of what is read as one: a domid, or the root of a tree of the host."""
@@ -280,7 +283,7 @@ class Model:
                 uuid = known.uuid or seen.uuid
                 events += self._keep(domid, _Known(uuid, seen.introduced, known.generation))
         elif known is not None:
-            if known.suspect or known.missing:
+            if (known.suspect or known.missing) and not seen.gone:
                 events += self._keep(domid, _Known(known.uuid, False, known.generation, missing=True))
             else:
                 events.append(self._leave(domid))

@@ -60,7 +60,6 @@ class Lane:
         "dirty",
         "domid",
         "done",
-        "fresh",
         "key",
         "pending",
         "put",
@@ -81,8 +80,6 @@ class Lane:
         self.shedding: Shedding | None = None
         self.pending = True
         """Not read whole yet on this connection."""
-        self.fresh = False
-        """Its watch was set, and a walk was asked for after that: the watch's first event is nothing new."""
         self.walked = float("-inf")
         """When it was last read whole."""
         self.capped_due: float | None = None
@@ -189,7 +186,6 @@ class Rounds:
         for lane in self.lanes.values():
             lane.clear()
             lane.pending = True
-            lane.fresh = False
         self._busy.clear()
         self._asking.clear()
 
@@ -197,6 +193,11 @@ class Rounds:
     def asking(self) -> bool:
         """Some domain is still to be asked after."""
         return bool(self._asking)
+
+    @property
+    def unheard(self) -> bool:
+        """Some lane's watch is set, and its first event, which asks for the walk, has not come yet."""
+        return any(lane.pending and not lane.walks for lane in self.lanes.values())
 
     @property
     def reading(self) -> bool:

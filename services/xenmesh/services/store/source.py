@@ -26,7 +26,7 @@ from xenmesh.schemas.service import Source as SourceEvent
 from xenmesh.schemas.service import SourceState
 from xenmesh.schemas.store import Area, Limit
 from xenmesh.xen.xenstore import State, WatchSet, Xenstore
-from xenmesh.xenstore.errors import LimitError, LinkError, ListingError, ServerError
+from xenmesh.xenstore.errors import LimitError, LinkError, ListingError, ServerError, UsageError
 from xenmesh.xenstore.messages import Directory, Unwatch, Watch
 from xenmesh.xenstore.paths import INTRODUCE_DOMAIN, RELEASE_DOMAIN
 
@@ -124,8 +124,7 @@ class Source:
         """
         ticket = _Ticket()
         try:
-            # xenstored queues a change's event before it answers what is asked after the change: behind this answer, none is missing.
-            await self.alive()
+            await self._store.sync()
         except LinkError as error:
             raise Refused.of("store-lost") from error
         self._tickets.append(ticket)
@@ -189,7 +188,7 @@ class Source:
     async def _sleep(self) -> None:
         """Until something is dirty, due, or wanted."""
         due = inf
-        if self._up and not (self._unwatched or self._listing or self._unmarked):
+        if self._up and not (self._unwatched or self._listing or (self._unmarked and not self._rounds.unheard)):
             due = min(self._rounds.due(), self._reconciled + self._config.reconcile)
         elif self._up:
             due = -inf
@@ -238,10 +237,7 @@ class Source:
             self._listing = True
             self._bells |= dirty.paths
         elif (lane := self._rounds.lanes.get(key)) is not None:
-            if dirty.initial and lane.fresh and len(dirty.paths) < DIRTY:
-                lane.fresh = False
-                self._rounds.mark(dirty.paths - {lane.root})
-            elif dirty.initial or dirty.overflow:
+            if dirty.initial or dirty.overflow:
                 self._rounds.walk(lane)
             else:
                 self._rounds.mark(dirty.paths)
@@ -260,8 +256,8 @@ class Source:
             elif key in self._rounds.lanes:
                 lane = self._rounds.lanes[key]
                 try:
+                    # The watch's first event asks for the walk: read any sooner, a change that xenstored folds into that event is missed.
                     await self._watches.add(key, lane.root)
-                    lane.fresh = True
                 except ServerError as error:
                     _log.warning(
                         "xenstored refuses a watch of %s, which is read every %s s: %s",
@@ -269,7 +265,7 @@ class Source:
                         self._config.reconcile,
                         error,
                     )
-                self._rounds.walk(lane)
+                    self._rounds.walk(lane)
             del self._unwatched[key]
 
     async def _open_bell(self) -> None:
@@ -277,7 +273,8 @@ class Source:
         token = b"depth?"
         try:
             await self._store.ask(Watch("/", token, 0))
-        except ServerError:
+        except (ServerError, UsageError):
+            # An old xenstored, or Linux's device, which takes no notice of depths.
             return
         # Without depths in the server this watch would hear every change of every domain.
         await self._store.ask(Unwatch("/", token))
@@ -376,8 +373,7 @@ class Source:
                 found.append(Lost("the connection was lost"))
             else:
                 self._up = self._resyncing = self._listing = True
-                for key, lane in self._rounds.lanes.items():
-                    lane.fresh = key in self._watches
+                for lane in self._rounds.lanes.values():
                     self._rounds.walk(lane)
                 for key in (BELL, *self._rounds.lanes):
                     if key not in self._watches and (key == BELL or self._rounds.lanes[key].shedding is None):
@@ -391,7 +387,7 @@ class Source:
         return any(ticket.wanted is None for ticket in self._tickets)
 
     def _mark_tickets(self) -> None:
-        if not (self._listing or self._unwatched or self._rounds.asking):
+        if self._tickets and not (self._listing or self._unwatched or self._rounds.asking or self._rounds.unheard):
             for ticket in self._tickets:
                 if ticket.wanted is None:
                     lanes = self._rounds.lanes.values()
@@ -420,7 +416,7 @@ def recorded(items: Iterable[Item]) -> Iterator[Observation]:
             case says.DomainSeen(domid=domid, uuid=uuid, introduced=introduced, generation=generation, missing=missing):
                 yield Domain(domid, not missing, introduced, uuid, generation)
             case says.DomainGone(domid=domid):
-                yield Domain(domid, listed=False, introduced=False)
+                yield Domain(domid, listed=False, introduced=False, gone=True)
             case says.Capped(domid=domid, area=area, limit=limit, left_out=count):
                 key = "host" if domid is None else domid
                 areas = left[key] = dict(left.get(key, {}))

@@ -60,6 +60,9 @@ CONFLICT_MAX = 0.1
 
 ATTEMPTS = 64
 
+SENTINEL = "/tool/xenmesh-sync"
+"""A node that nobody makes; its watches fire when they are set, and never again."""
+
 
 class State(Enum):
     """What is known of the connection."""
@@ -169,13 +172,13 @@ class Xenstore(Operations):
     async def _restore(self) -> bool:
         """Set every watch again; a watch that is refused ends. Returns whether the connection lived through it.
 
-        Initial events come right after, or before, the OK; so with the answer to one more request all are here.
+        All initial events have come when it returns.
         """
         registrations = [r for r in self._registrations.values() if r.confirmed]
         try:
             requests = [await self._watch_request(r) for r in registrations]
             answers = await self.ask_all(requests)
-            await self.get_domain_path(0)
+            await self.sync()
         except XenstoreError as error:
             if self._session is not None:
                 self._session.lose(error)
@@ -354,6 +357,24 @@ class Xenstore(Operations):
                         return values
         finally:
             watches.close()
+
+    async def sync(self) -> None:
+        """Return when the events of all that was changed before this was called have been delivered to their watches.
+
+        Over the socket events keep their order with answers, so the answer to any request will do. Linux hands events on from a thread of its
+        own, which an answer may overtake, but keeps them in order among themselves: there it takes a watch's initial event.
+        """
+        if not self._current().kernel:
+            await self.get_domain_path(0)
+            return
+        watches: WatchSet[str] = WatchSet(self)
+        try:
+            await watches.add("", SENTINEL)
+            error = watches.take(await watches.next()).error
+        finally:
+            watches.close()
+        if error is not None:
+            raise error
 
     async def _values(self, paths: Sequence[str]) -> dict[str, bytes | None]:
         values: dict[str, bytes | None] = {}

@@ -61,7 +61,9 @@ class Session:
         self._waiters: dict[int, asyncio.Future[bytes] | _Batch] = {}
         self._flushing = False
         self.open = True
-        self.depth: bool | None = False if transport.connection.link.kernel else None
+        self.kernel = transport.connection.link.kernel
+        """Whether Linux's device stands between us and xenstored."""
+        self.depth: bool | None = False if self.kernel else None
         """Whether the server knows watch depths; None: not asked yet."""
         transport.start(self._handle, self.lose)
 
