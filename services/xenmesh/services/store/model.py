@@ -304,8 +304,9 @@ class Model:
         events: list[Event] = [Removed(domid=domid, uuid=before, path=root) for root, nodes in trees.items() if nodes]
         events.append(self._leave(domid))
         events += self._enter(domid, uuid, introduced)
-        events += [_changed(path, value, domid, uuid) for nodes in trees.values() for path, value in nodes]
-        return events
+        # The vm key itself is about to be said, with its new value.
+        kept = [node for nodes in trees.values() for node in nodes if node[0] != f"/local/domain/{domid}/vm"]
+        return events + [_changed(path, value, domid, uuid) for path, value in kept]
 
     def _enter(self, domid: int, uuid: str | None, introduced: bool, told: int | None = None) -> list[Event]:  # noqa: FBT001
         generation = self._generations[domid] = told or self._generations.get(domid, 0) + 1

@@ -189,6 +189,7 @@ class Toolstack:
                 "type": "phy",
                 "mode": "w",
                 "device-type": "disk",
+                "discard-enable": 1,
                 "specification": "xen",
             },
         )

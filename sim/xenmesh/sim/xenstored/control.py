@@ -14,9 +14,15 @@ xenstore-control sim live-update      become a new server; connections and watch
 xenstore-control sim restart          come back empty
 xenstore-control sim introduce|shutdown|destroy DOMID
 xenstore-control sim quota NAME N     0: no limit
+
+(xenstore-control itself runs only on Xen; anywhere else, any client's CONTROL request with these words does the same.)
+
+As C xenstored: check, print, log, memreport (nothing is logged), help, quota, quota DOMID, quota set NAME N. Not made: logfile and
+live-update with a file, quota-soft, and the quota of memory: an account of bytes would be of Python's, not of C's.
+As oxenstored: quota DOMID, and OK to all else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from xenmesh.sim.errors import FaultError
 from xenmesh.sim.xenstored.errors import Refused
@@ -24,6 +30,19 @@ from xenmesh.sim.xenstored.faults import Faults
 from xenmesh.sim.xenstored.store import Client, Store
 
 __all__ = ["Control"]
+
+_C_QUOTAS = {
+    "nodes": "nodes",
+    "watches": "watches",
+    "transactions": "transactions",
+    "outstanding": "outstanding",
+    "transaction-nodes": "touched",
+    "node-size": "node_size",
+    "permissions": "perms",
+}
+"""C xenstored's names of quotas, and ours."""
+
+_HELP = "check\nlog\ton|off\nmemreport\t[<file>]\nprint\t<string>\nquota\t[set <name> <val>|<domid>]\nhelp\n"
 
 
 class Control:
@@ -42,10 +61,43 @@ class Control:
                 return self.sim(*words[1:])
             except FaultError as error:
                 raise Refused("EINVAL") from error
-        if not self._store.dialect.guest_control and words[:1] not in (["print"], ["check"], ["log"], ["help"], ["quota"]):
-            raise Refused("EINVAL")
-        if words[:1] == ["quota"] and not self._store.dialect.guest_control:
-            return self._quotas()
+        return self._oxenstored(words) if self._store.dialect.guest_control else self._c_xenstored(words)
+
+    def _c_xenstored(self, words: list[str]) -> str:
+        match words:
+            case ["help"]:
+                return _HELP
+            case ["quota"]:
+                return self._quotas(_C_QUOTAS)
+            case ["quota", "set", name, value] if name in _C_QUOTAS and value.isdigit():
+                self._store.quotas.set(_C_QUOTAS[name], int(value) or None)
+                return "OK"
+            case ["quota", domid]:
+                return self._account(int(domid) if domid.isdigit() else 0)
+            case ["check"] | ["print", _] | ["log", "on" | "off"] | ["memreport"] | ["memreport", _]:
+                return "OK"
+            case _:
+                raise Refused("EINVAL")
+
+    def _account(self, domid: int) -> str:
+        """What a domain has of each quota. Raises Refused."""
+        store = self._store
+        if domid not in store.domains:
+            raise Refused("ENOENT")
+        clients = [client for client in store.clients if client.domid == domid]
+        has = {
+            "nodes": store.tree.owned_by(domid),
+            "watches": sum(len(client.watches) for client in clients),
+            "transactions": sum(len(client.transactions) for client in clients),
+            "outstanding": sum(client.wire.queued for client in clients) if domid else 0,
+        }
+        return f"Domain {domid}:\n" + "".join(f"{name:<16}: {count:8}\n" for name, count in has.items())
+
+    def _oxenstored(self, words: list[str]) -> str:
+        if words[:1] == ["quota"] and words[1:] and words[1].isdigit():
+            domid = int(words[1])
+            nodes = self._store.tree.owned_by(domid) - (domid == 0)  # "/" is nobody's
+            return f"dom{domid} quota: {f'{nodes}/{self._store.quotas.nodes}' if nodes else 'not set'}"
         return "OK"
 
     def sim(self, command: str = "", *arguments: str) -> str:
@@ -94,9 +146,9 @@ class Control:
         return (
             f"dialect {store.dialect.name}, {len(store.clients)} connections, {len(store.domains)} domains, "
             f"{store.requests} requests, {store.dropped_events} events dropped\n{faults}\neagain {store.eagain_every}\n"
-            f"{self._quotas()}"
+            f"{self._quotas({name: name for name in store.quotas.names()})}"
         )
 
-    def _quotas(self) -> str:
+    def _quotas(self, named: Mapping[str, str]) -> str:
         quotas = self._store.quotas
-        return "".join(f"{name:<14}: {getattr(quotas, name) or 'no limit'}\n" for name in quotas.names())
+        return "".join(f"{shown:<17}: {getattr(quotas, name) or 'no limit':>8}\n" for shown, name in named.items())

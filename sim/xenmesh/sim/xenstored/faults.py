@@ -33,7 +33,7 @@ class Faults:
     oversize: int = 0
     cut_after: int | None = None
     seed: int = 0
-    _random: Random = field(init=False, repr=False)
+    _random: Random = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._random = Random(self.seed)  # noqa: S311 - it must be repeatable, not secret
