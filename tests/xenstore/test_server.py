@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from xenmesh.xenstore.errors import FramingError, PayloadError
 from xenmesh.xenstore.messages import GetDomainPath, Read, TransactionEnd
-from xenmesh.xenstore.packets import Op, Packet, encode
+from xenmesh.xenstore.packets import Op, Packet, Parser, encode
 from xenmesh.xenstore.server import OCAML, C, ServerConnection, ServerDialect
 
 READ = encode(Packet(Op.READ, 1, 0, b"/a\0"))
@@ -75,3 +75,53 @@ def test_an_event_too_long_is_dropped() -> None:
     assert not wire.fire("/" + "a" * 4000, b"t" * 200)
     assert wire.data_to_send() == b""
     assert wire.dropped_events == 1
+
+
+def test_what_went_before_an_oversize_packet_is_still_answered() -> None:
+    wire = ServerConnection(0, C)
+
+    (request,) = wire.receive_data(READ + OVERSIZE)
+
+    assert request.message == Read("/a")
+    assert wire.closed
+    with pytest.raises(FramingError):
+        wire.receive_data(READ)
+
+
+def test_a_live_update_of_oxenstored_forgets_half_a_request() -> None:
+    wire = ServerConnection(0, OCAML)
+    assert wire.receive_data(READ[:-1]) == []
+
+    wire.forget_partial()
+
+    assert [each.message for each in wire.receive_data(READ)] == [Read("/a")]
+
+
+def test_an_operation_that_the_dialect_does_not_know() -> None:
+    unknown = next(iter(OCAML.unknown))
+
+    (request,) = ServerConnection(0, OCAML).receive_data(encode(Packet(unknown, 1, 0, b"/a\0")))
+
+    assert isinstance(request.message, PayloadError)
+    assert request.message.code == "ENOSYS"
+
+
+def test_a_packet_waits_to_be_sent() -> None:
+    wire = ServerConnection(0, C)
+    (request,) = wire.receive_data(READ)
+
+    wire.reply(request, b"value")
+
+    assert wire.queued == 1
+    assert wire.data_to_send()
+    assert wire.queued == 0
+
+
+@pytest.mark.parametrize(("dialect", "tx_id"), [(C, 9), (OCAML, 0)])
+def test_which_server_echoes_the_tx_id_of_a_watch(dialect: ServerDialect, tx_id: int) -> None:
+    wire = ServerConnection(0, dialect)
+    (request,) = wire.receive_data(encode(Packet(Op.WATCH, 1, 9, b"/a\0t\0")))
+
+    wire.reply(request, b"OK\0")
+
+    assert Parser().feed(wire.data_to_send()) == [Packet(Op.WATCH, 1, tx_id, b"OK\0")]
