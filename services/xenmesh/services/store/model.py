@@ -39,6 +39,7 @@ __all__ = [
     "Model",
     "Observation",
     "Resynced",
+    "Told",
     "Value",
     "View",
     "node_of",
@@ -70,19 +71,17 @@ class Children(NamedTuple):
 
 
 class Domain(NamedTuple):
-    """How a domain stands: whether it has a node below ``/local/domain``, and whether xenstored has it introduced.
-
-    ``uuid`` and ``generation`` are known to recordings alone; from xenstore the uuid comes with the ``vm`` key, and generations are counted here.
-    """
+    """How a domain stands: whether it has a node below ``/local/domain``, and whether xenstored has it introduced."""
 
     domid: int
     listed: bool
     introduced: bool
-    uuid: str | None = None
-    generation: int | None = None
 
-    gone: bool = False
-    """It was said to be gone, in a recording: not to be doubted though xenstored was lost before."""
+
+class Told(NamedTuple):
+    """What a recording or a snapshot says of a domain: it was judged when it was said, and is taken as it is."""
+
+    word: DomainSeen | DomainGone
 
 
 Key = int | str
@@ -114,7 +113,7 @@ class Resynced(NamedTuple):
     """Everything was read again."""
 
 
-Observation = Value | Gone | Children | Domain | Left | Flood | Lost | Resynced
+Observation = Value | Gone | Children | Domain | Told | Left | Flood | Lost | Resynced
 
 
 class _Known(NamedTuple):
@@ -231,6 +230,8 @@ class Model:
                 return [event for each in gone for event in self._gone(each)]
             case Domain():
                 return self._domain(observation)
+            case Told(word):
+                return self._take_word(word)
             case Left(key, left):
                 return self._leave_out(key, left)
             case Flood(domid, active, dropped):
@@ -277,17 +278,23 @@ class Model:
         events = [] if seen.listed else self._gone(root)
         if seen.listed or seen.introduced:
             if known is None:
-                uuid = seen.uuid or _uuid_of(self._tree.get(f"{root}/vm"))
-                events += self._enter(domid, uuid, seen.introduced, seen.generation)
+                events += self._enter(domid, _uuid_of(self._tree.get(f"{root}/vm")), seen.introduced)
             else:
-                uuid = known.uuid or seen.uuid
-                events += self._keep(domid, _Known(uuid, seen.introduced, known.generation))
+                events += self._keep(domid, _Known(known.uuid, seen.introduced, known.generation))
         elif known is not None:
-            if (known.suspect or known.missing) and not seen.gone:
+            if known.suspect or known.missing:
                 events += self._keep(domid, _Known(known.uuid, False, known.generation, missing=True))
             else:
                 events.append(self._leave(domid))
         return events
+
+    def _take_word(self, word: DomainSeen | DomainGone) -> list[Event]:
+        before = self._domains.get(word.domid)
+        if isinstance(word, DomainGone):
+            return [] if before is None else [self._leave(word.domid)]
+        known = self._domains[word.domid] = _Known(word.uuid, word.introduced, word.generation, missing=word.missing)
+        self._generations[word.domid] = word.generation
+        return [] if before is not None and before._replace(suspect=False) == known else [word]
 
     def _named(self, path: str, domid: int, value: Stored) -> list[Event]:
         """The vm key was read: who the domain is."""
@@ -308,8 +315,8 @@ class Model:
         kept = [node for nodes in trees.values() for node in nodes if node[0] != f"/local/domain/{domid}/vm"]
         return events + [_changed(path, value, domid, uuid) for path, value in kept]
 
-    def _enter(self, domid: int, uuid: str | None, introduced: bool, told: int | None = None) -> list[Event]:  # noqa: FBT001
-        generation = self._generations[domid] = told or self._generations.get(domid, 0) + 1
+    def _enter(self, domid: int, uuid: str | None, introduced: bool) -> list[Event]:  # noqa: FBT001 - a fact of the domain
+        generation = self._generations[domid] = self._generations.get(domid, 0) + 1
         known = self._domains[domid] = _Known(uuid, introduced, generation)
         return [_seen(domid, known)]
 

@@ -31,7 +31,7 @@ from xenmesh.xenstore.messages import Directory, Unwatch, Watch
 from xenmesh.xenstore.paths import INTRODUCE_DOMAIN, RELEASE_DOMAIN
 
 from .config import StoreConfig
-from .model import Domain, Flood, Gone, Key, Left, Lost, Model, Observation, Resynced, Value
+from .model import Flood, Gone, Key, Left, Lost, Model, Observation, Resynced, Told, Value
 from .redaction import Redaction
 from .rounds import DOMAINS, Batch, Lane, Rounds, is_domid
 from .walk import Walk
@@ -413,10 +413,8 @@ def recorded(items: Iterable[Item]) -> Iterator[Observation]:
                 yield Value(path, kept, size, redacted)
             case says.Removed(path=path):
                 yield Gone(path)
-            case says.DomainSeen(domid=domid, uuid=uuid, introduced=introduced, generation=generation, missing=missing):
-                yield Domain(domid, not missing, introduced, uuid, generation)
-            case says.DomainGone(domid=domid):
-                yield Domain(domid, listed=False, introduced=False, gone=True)
+            case says.DomainSeen() | says.DomainGone():
+                yield Told(item)
             case says.Capped(domid=domid, area=area, limit=limit, left_out=count):
                 key = "host" if domid is None else domid
                 areas = left[key] = dict(left.get(key, {}))
