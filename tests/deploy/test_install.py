@@ -36,6 +36,7 @@ def test_everything_has_its_place(tmp_path):
         "lib/udev/rules.d/70-xenmesh.rules",
         "etc/xenmesh/xenmesh.toml",
         "etc/xenmesh/nats/bus.toml",
+        "usr/lib/xenmesh/announce",
         "usr/bin/xenmesh",
         "usr/bin/xenmeshd",
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from xenmesh.cli.context import SYSTEM
 from xenmesh.services.daemon.config import SERVICES
 from xenmesh.services.daemon.context import DRAIN
 
@@ -24,6 +25,7 @@ _PROGRAMS = (
     "usr/lib/xenmesh/bin/xenmeshd",
     "usr/lib/xenmesh/bin/python3",
     "usr/lib/xenmesh/bin/nats-server",
+    "usr/lib/xenmesh/announce",
     "bin/sh",
     "bin/kill",
 )
@@ -83,7 +85,7 @@ def test_users_and_directories_are_made(tmp_path):
         ["systemd-sysusers", f"--root={tmp_path}", "--dry-run", users], capture_output=True, text=True, timeout=20, check=False
     )
     assert done.returncode == 0, done.stderr
-    for name in ("xenmesh", "xenmesh-bus", "xenbus"):
+    for name in ("xenmesh", "xenmesh-bus", "xenbus", "xenmesh-view"):
         assert f"'{name}'" in done.stdout + done.stderr
 
 
@@ -148,6 +150,14 @@ def test_only_what_speaks_to_xenstored_may_open_its_device():
     }
     assert allowed == {"xenmesh-bus.service": "", "xenmesh@.service": "", "xenmesh-all.service": "/dev/xen/xenbus rw"}
     assert Unit("xenmesh@store.service.d/xenbus.conf")["Service"]["DeviceAllow"] == "/dev/xen/xenbus rw"
+
+
+def test_the_bus_hands_one_key_to_the_group_it_runs_as_and_nothing_else():
+    service = Unit("xenmesh-bus.service")["Service"]
+    assert (service["Group"], service["UMask"]) == ("xenmesh-view", "0077")
+    assert (service["RuntimeDirectory"], service["RuntimeDirectoryMode"]) == ("xenmesh", "0755")
+    assert service["StateDirectoryMode"] == "0700"
+    assert f"/usr/lib/xenmesh/announce /var/lib/xenmesh-bus ${{XENMESH_MESH_HOST}} {SYSTEM[0]}" in service["ExecStartPost"]
 
 
 def test_the_device_is_given_to_the_group_that_the_units_name():
