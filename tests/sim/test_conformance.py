@@ -43,7 +43,8 @@ OK = b"OK\0"
 class Line(Protocol):
     """One connection, as a client has it."""
 
-    closed: bool
+    @property
+    def closed(self) -> bool: ...
 
     def put(self, data: bytes) -> None: ...
 
@@ -220,7 +221,8 @@ class Dialogue:
 
     def _until(self, who: str, barrier: int, request: int | None, marks: list[str]) -> list[str]:
         """Collect what comes on a line up to the answer to the barrier."""
-        line, said = self._lines[who], []
+        line = self._lines[who]
+        said: list[str] = []
         held = self._held.pop(who, b"")
         while True:
             while len(held) >= HEADER.size:
@@ -234,7 +236,6 @@ class Dialogue:
                 said.append(f"{who} {self._told(op, req_id == request, tx_id, payload, marks)}")
             data = line.take()
             if not data:
-                line.closed = True if not isinstance(line, SimLine) else line.closed
                 del self._lines[who]
                 return [*said, f"{who} CLOSED"]
             held += data

@@ -1,6 +1,6 @@
 import pytest
 
-from xenmesh.sim.errors import FaultError, PathTooLong, SimError, SocketError, SocketInUse
+from xenmesh.sim.errors import FaultError, PathTooLong, SimError, SocketError, SocketInUse, SocketRefused
 
 
 @pytest.mark.parametrize(
@@ -8,6 +8,7 @@ from xenmesh.sim.errors import FaultError, PathTooLong, SimError, SocketError, S
     [
         (PathTooLong("/x", 120, 107), "path_too_long", ("length", 120)),
         (SocketInUse("/x"), "socket_in_use", ("path", "/x")),
+        (SocketRefused("/x", "no room"), "socket_refused", ("why", "no room")),
         (FaultError("no such command", command="nope"), "fault", ("command", "nope")),
     ],
 )

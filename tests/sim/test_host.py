@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from xenmesh.sim.errors import PathTooLong, SocketInUse
+from xenmesh.sim.errors import PathTooLong, SocketInUse, SocketRefused
 from xenmesh.sim.guests.life import Kind, guest, live
 from xenmesh.sim.guests.population import Population
-from xenmesh.sim.host import Host
+from xenmesh.sim.host import Host, Status
 from xenmesh.sim.xenstored.dialect import DIALECTS
 from xenmesh.sim.xenstored.session import Session
 from xenmesh.sim.xenstored.store import Store
@@ -59,6 +59,62 @@ async def test_a_path_too_long_is_named(short_dir: Path) -> None:
     with pytest.raises(PathTooLong, match="shorter directory"):
         async with Host(short_dir / ("x" * 120)):
             pass
+
+
+async def test_a_file_in_the_sockets_place_is_kept_and_named(short_dir: Path) -> None:
+    (short_dir / "socket").write_text("mine")
+    with pytest.raises(SocketRefused, match="no socket"):
+        async with Host(short_dir):
+            pass
+    assert (short_dir / "socket").read_text() == "mine"
+
+
+async def test_a_directory_that_cannot_be_is_named(short_dir: Path) -> None:
+    (short_dir / "file").touch()
+    with pytest.raises(SocketRefused, match="Not a directory") as caught:
+        async with Host(short_dir / "file" / "below"):
+            pass
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize("wrong", [{"guests": -1}, {"speed": 0.0}, {"server": "nope"}])
+def test_what_cannot_be_is_refused_at_once(short_dir: Path, wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        Host(short_dir, **wrong)  # type: ignore[arg-type]
+
+
+async def test_a_fault_of_ours_ends_the_block(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(speed: float) -> None:
+        raise ZeroDivisionError
+
+    host = Host(short_dir, guests=1)
+    monkeypatch.setattr(host.population, "run", broken)
+    with pytest.raises(ExceptionGroup) as caught:
+        async with host:
+            await asyncio.sleep(60)
+    assert caught.group_contains(ZeroDivisionError)
+    assert not host.socket.exists()
+
+
+async def test_reports_come_while_it_runs(short_dir: Path) -> None:
+    host, reports = Host(short_dir, guests=1, speed=100.0), []
+    with pytest.raises(RuntimeError):
+        await host.run_forever()
+
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    def report(status: Status) -> None:
+        reports.append(status)
+        if status.alive and len(reports) > 1:
+            raise Enough
+
+    async with asyncio.timeout(20):
+        with pytest.raises(Enough):
+            async with host:
+                await host.run_forever(report, every=0.01)
+    assert reports[-1].requests > 0
+    assert reports[-1].guests == 1
 
 
 async def test_guests_appear(short_dir: Path) -> None:

@@ -3,7 +3,8 @@
     SimError
     ├── SocketError         the socket cannot be had
     │   ├── PathTooLong     choose a shorter directory
-    │   └── SocketInUse     another server lives there: stop it, or choose another directory
+    │   ├── SocketInUse     another server lives there: stop it, or choose another directory
+    │   └── SocketRefused   the system does not let us make it: see `why`
     └── FaultError          a fault that is unknown or has a bad argument
 
 Each has `code` and `facts`.
@@ -11,7 +12,7 @@ Each has `code` and `facts`.
 
 from collections.abc import Mapping
 
-__all__ = ["FaultError", "PathTooLong", "SimError", "SocketError", "SocketInUse"]
+__all__ = ["FaultError", "PathTooLong", "SimError", "SocketError", "SocketInUse", "SocketRefused"]
 
 
 class SimError(Exception):
@@ -52,6 +53,17 @@ class SocketInUse(SocketError):  # noqa: N818
 
     def __init__(self, path: str) -> None:
         super().__init__(f"another server answers on {path}; stop it, or choose another directory", path=path)
+
+
+class SocketRefused(SocketError):  # noqa: N818
+    """The system does not let us make it. `why`: its words."""
+
+    code = "socket_refused"
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(
+            f"the socket cannot be made: {why}; mend that, or choose another directory: {path}", path=path, why=why
+        )
 
 
 class FaultError(SimError):

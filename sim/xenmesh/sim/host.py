@@ -10,9 +10,9 @@ store: what now tells the store of births and deaths directly (`Toolstack.create
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Literal, Self
 
 from xenmesh.sim.guests.life import Pace
@@ -48,7 +48,7 @@ class Host:
     """A host without Xen.
 
     `guests` live `speed` times as fast as time goes by; `seed` settles their lives. `server`: "c" or "ocaml" (as 4.17),
-    "c-4.23" or "ocaml-fork". `guests=0` is a xenstored as it is on a host that has just started.
+    "c-4.23" or "ocaml-fork" (ValueError where one of these cannot be). `guests=0` is a xenstored as it is on a host that has just started.
     """
 
     def __init__(
@@ -63,12 +63,15 @@ class Host:
     ) -> None:
         if guests < 0 or speed <= 0:
             raise ValueError("guests must not be negative, speed must be above 0")
+        if server not in DIALECTS:
+            raise ValueError(f"server must be one of {', '.join(DIALECTS)}")
         self.directory = Path(directory)
         self._speed = speed
         self._clock = clock
         self._guests = guests
         self.daemon = Daemon(self.directory, DIALECTS[server])
         self.population = Population(self.store, guests, seed, pace)
+        self._group: asyncio.TaskGroup | None = None
         self._living: asyncio.Task[None] | None = None
         self._last = (clock(), self.store.requests)
 
@@ -88,30 +91,38 @@ class Host:
         return self.daemon.faults
 
     async def __aenter__(self) -> Self:
-        """Open the socket and let the guests live. Raises PathTooLong, SocketInUse."""
+        """Open the socket and let the guests live. Raises PathTooLong, SocketInUse, SocketRefused.
+
+        What ends the guests' lives, a fault of ours, ends the block too, as an ExceptionGroup.
+        """
         await self.daemon.listen()
-        self._living = asyncio.create_task(self.population.run(self._speed))
+        self._group = await asyncio.TaskGroup().__aenter__()
+        self._living = self._group.create_task(self.population.run(self._speed))
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        if self._living is not None:
-            self._living.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._living
-            self._living = None
-        await self.daemon.close()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._living is not None and self._group is not None:
+                self._living.cancel()
+                if error is None or isinstance(error, asyncio.CancelledError):
+                    await self._group.__aexit__(kind, error, trace)
+                else:  # the block's own error goes on as it is
+                    await self._group.__aexit__(None, None, None)
+        finally:
+            self._living = self._group = None
+            await self.daemon.close()
 
     async def run_forever(self, report: Callable[[Status], None] | None = None, every: float = 5.0) -> None:
         """Go on until cancelled; `report` is given the status `every` so many seconds.
 
-        Raises what ended the guests' lives, if something of ours did. Call it inside `async with`.
+        Call it inside `async with`; RuntimeError otherwise.
         """
         if self._living is None:
             raise RuntimeError("the host is not open: use `async with`")
         while True:
-            await asyncio.wait({self._living}, timeout=every)
-            if self._living.done():
-                self._living.result()
+            await asyncio.sleep(every)
             if report is not None:
                 report(self.status())
 

@@ -54,7 +54,7 @@ def test_a_store_is_no_fuller_than_its_guests_make_it(kind: str) -> None:
     population.advance(600)
     there = set(population.toolstack.domains)
     assert len(list(store.tree.walk())) < 2 * started
-    assert {domid for domid in range(1, 2000) if store.tree.of(domid)} <= there
+    assert {domid for domid in range(1, 2000) if store.tree.owned_by(domid)} <= there
     assert set(store.domains) == there | {0}
     assert len(store.clients) <= 4 + 1
 

@@ -126,3 +126,65 @@ async def test_a_guests_socket_speaks_for_the_guest(short_dir: Path) -> None:
         guest = Peer(reader, writer)
         assert await guest.ask(Op.READ, b"/\0") == b"EACCES\0"
         writer.close()
+
+
+async def test_a_guest_that_takes_no_answers_gets_no_more_done_than_its_quota(short_dir: Path) -> None:
+    async with Daemon(short_dir) as daemon:
+        path = await daemon.listen(7)
+        daemon.store.introduce(7)
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        guest = Peer(reader, writer)
+        daemon.faults.stall = True
+        before = daemon.store.requests
+        writer.write(b"".join(encode(Packet(Op.READ, n, 0, b"name\0")) for n in range(100)))
+        async with asyncio.timeout(DEADLINE):
+            while daemon.store.requests < before + 20:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert daemon.store.requests == before + 20
+        daemon.control.sim("stall", "off")
+        answers = [packet.req_id for _ in range(100) if (packet := await guest.take())]
+        assert answers == list(range(100))
+        writer.close()
+
+
+async def test_dom0_may_have_any_number_outstanding(short_dir: Path) -> None:
+    async with Daemon(short_dir) as daemon, peer(daemon) as one:
+        daemon.faults.stall = True
+        one.writer.write(b"".join(encode(Packet(Op.READ, n, 0, b"/\0")) for n in range(100)))
+        async with asyncio.timeout(DEADLINE):
+            while daemon.store.requests < 100:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        daemon.control.sim("stall", "off")
+        assert [packet.req_id for _ in range(100) if (packet := await one.take())] == list(range(100))
+
+
+@pytest.mark.parametrize("dialect", [C, OCAML], ids=lambda dialect: dialect.name)
+async def test_a_guest_that_takes_nothing_is_cut_off_by_c_alone(short_dir: Path, dialect: Dialect) -> None:
+    async with Daemon(short_dir, dialect) as daemon:
+        daemon.store.introduce(7)
+        if dialect is C:
+            daemon.store.quotas.set("unread", 0)
+        theirs = await daemon.connect(7)
+        theirs.setblocking(False)
+        (client,) = daemon.store.clients
+        loop = asyncio.get_running_loop()
+        request = encode(Packet(Op.GET_DOMAIN_PATH, 1, 0, b"7\0"))
+
+        async def flood() -> None:
+            for _ in range(1000):
+                await loop.sock_sendall(theirs, request * 100)
+
+        flooding = asyncio.create_task(flood())
+        async with asyncio.timeout(DEADLINE):
+            if dialect is C:
+                while client in daemon.store.clients:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            else:
+                while client.wire.queued < 1024:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+                assert client.wire.queued == 1024
+        flooding.cancel()
+        await asyncio.gather(flooding, return_exceptions=True)
+        theirs.close()

@@ -17,8 +17,9 @@ from xenmesh.sim.xenstored.store import Store
 
 __all__ = ["Population"]
 
-_SPREAD = 0.2
-_SPREAD_MOST = 20.0
+_SPREAD, _SPREAD_MOST = 3.0, 20.0
+"""Seconds between two guests' first starts, and over all: so that who comes a moment late still sees some of them boot."""
+
 _LONG = 3600.0
 _SLICE = 0.005
 """Seconds of work after which others have their turn: the daemon's clients share this loop."""

@@ -7,17 +7,18 @@ async with Daemon(directory, dialect=OCAML) as daemon:
 import asyncio
 import os
 import socket
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self, cast
 
-from xenmesh.sim.errors import PathTooLong, SocketInUse
+from xenmesh.sim.errors import PathTooLong, SocketInUse, SocketRefused
 from xenmesh.sim.xenstored.control import Control
 from xenmesh.sim.xenstored.dialect import C, Dialect
 from xenmesh.sim.xenstored.faults import Faults
 from xenmesh.sim.xenstored.store import Client, Store
 from xenmesh.xenstore.errors import FramingError
-from xenmesh.xenstore.packets import PAYLOAD_MAX
+from xenmesh.xenstore.server import Incoming
 
 __all__ = ["Daemon", "claim"]
 
@@ -55,14 +56,17 @@ class Daemon:
         await self.close()
 
     async def listen(self, domid: int = 0) -> Path:
-        """Open the socket of a domain, and return its path. Raises PathTooLong, SocketInUse."""
+        """Open the socket of a domain, and return its path. Raises PathTooLong, SocketInUse, SocketRefused."""
         self.closed = False
         path = self.path if domid == 0 else self.directory / f"socket.{domid}"
-        self.directory.mkdir(parents=True, exist_ok=True)
-        claim(path)
         loop = asyncio.get_running_loop()
-        server = await loop.create_unix_server(lambda: _Link(self, domid), str(path), backlog=1024)
-        path.chmod(0o600)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            claim(path)
+            server = await loop.create_unix_server(lambda: _Link(self, domid), str(path), backlog=1024)
+            path.chmod(0o600)
+        except OSError as error:
+            raise SocketRefused(str(path), error.strerror or str(error)) from error
         self._servers.append((path, server))
         return path
 
@@ -131,6 +135,8 @@ class _Link(asyncio.Protocol):
         self._blocked = False
         self._deadline: asyncio.TimerHandle | None = None
         self._delayed = 0
+        self._requests: deque[Incoming] = deque()
+        """Read, and not yet done: the client has as many answers outstanding as it may."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         daemon = self._daemon
@@ -139,8 +145,8 @@ class _Link(asyncio.Protocol):
             transport.abort()
             return
         self._client = client = daemon.store.connect(self._domid)
-        outstanding = daemon.store.limit(client, "outstanding")
-        transport.set_write_buffer_limits(_DOM0_BUFFER if outstanding is None else outstanding * PAYLOAD_MAX)
+        # What a guest does not take stays with us, where it is counted.
+        transport.set_write_buffer_limits(0 if client.domid else _DOM0_BUFFER)
         daemon._links[client] = self  # noqa: SLF001 - the two are one thing
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -152,20 +158,38 @@ class _Link(asyncio.Protocol):
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
-        client, store = self._client, self._daemon.store
+        client = self._client
         if client is None or self._transport is None or self._transport.is_closing():
             return
         try:
-            for request in client.wire.receive_data(data):
-                store.handle(client, request)
-                if client not in store.clients:
-                    return
+            self._requests += client.wire.receive_data(data)
         except FramingError:
             self.abort()
             return
+        self._work()
+
+    def _work(self) -> None:
+        """Do the requests that wait, as far as the client takes their answers; then read on."""
+        client, store, transport = self._client, self._daemon.store, self._transport
+        while self._requests:
+            if client is None or transport is None or transport.is_closing() or client not in store.clients:
+                return
+            most = store.limit(client, "outstanding")
+            if most is not None and client.wire.queued >= most:
+                self._daemon.flush()
+                if client.wire.queued >= most:
+                    transport.pause_reading()
+                    return
+            store.handle(client, self._requests.popleft())
         self._daemon.flush()
-        if client.wire.closed:
+        if client is not None and client.wire.closed:
             self.abort()
+        elif transport is not None and not transport.is_closing():
+            transport.resume_reading()
+
+    def _go_on(self) -> None:
+        if self._requests:
+            asyncio.get_running_loop().call_soon(self._work)
 
     def send(self) -> None:
         """Write what waits, unless the client does not take it: then it stays, and counts against its quotas."""
@@ -195,6 +219,7 @@ class _Link(asyncio.Protocol):
             data = client.wire.data_to_send()
             if data:
                 transport.write(data)
+                self._go_on()
             return
         frames = client.wire.frames_to_send()
         if not frames:
@@ -204,6 +229,7 @@ class _Link(asyncio.Protocol):
             transport.write(piece)
         if cut:
             transport.close()
+        self._go_on()
 
     def abort(self) -> None:
         """End the connection now, with what could still be written."""
@@ -216,7 +242,6 @@ class _Link(asyncio.Protocol):
         self._blocked = True
         if self._transport is None or self._client is None:
             return
-        self._transport.pause_reading()
         unread = self._daemon.store.limit(self._client, "unread")
         if unread is not None:
             self._deadline = asyncio.get_running_loop().call_later(unread, self._transport.abort)
@@ -227,17 +252,22 @@ class _Link(asyncio.Protocol):
             self._deadline.cancel()
             self._deadline = None
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
             self.send()
+            self._work()
 
 
 def claim(path: Path) -> None:
-    """Make room for a socket: a dead server's is removed. Raises PathTooLong, SocketInUse."""
+    """Make room for a socket: a dead server's is removed, any other file is not.
+
+    Raises PathTooLong, SocketInUse, SocketRefused; OSError if the file cannot be looked at.
+    """
     length = len(os.fsencode(path))
     if length > _PATH_MAX:
         raise PathTooLong(str(path), length, _PATH_MAX)
     if not path.exists():
         return
+    if not path.is_socket():
+        raise SocketRefused(str(path), "a file that is no socket is in its place")
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
