@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenmesh.bus.errors import NoHistory, ProtocolError
@@ -65,6 +65,7 @@ def test_read_batch_message() -> None:
         read_batch_message(Message("i", b"x"))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["Status", "Nats-Sequence", "Nats-Time-Stamp", "Nats-Num-Pending"]), st.text()))
 def test_any_answer_is_read_or_refused(headers: dict[str, str]) -> None:
     with suppress(NoHistory, ProtocolError):

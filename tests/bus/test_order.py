@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenmesh.bus import order
@@ -102,6 +102,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(steps=STEPS, owner=st.sampled_from([None, "a"]), hears_all=st.booleans())
 def test_any_loss_doubling_and_restart_converges(steps: list[tuple[str, str, str]], owner: str | None, hears_all: bool) -> None:
     producer = Producer()
@@ -128,6 +129,7 @@ def test_any_loss_doubling_and_restart_converges(steps: list[tuple[str, str, str
     assert consumer.state == {each: value for each, value in producer.state.items() if owner in {None, each}}
 
 
+@settings(deadline=None)
 @given(owners=st.lists(OWNERS, max_size=40))
 def test_nothing_lost_needs_no_second_snapshot(owners: list[str]) -> None:
     producer = Producer()

@@ -37,7 +37,7 @@ def test_an_outcome_outlives_a_restart_and_an_intention_stays_unknown(tmp_path: 
     assert (tmp_path / "deep" / "outcomes").stat().st_mode & 0o777 == 0o600
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(0, 10_000), junk=st.binary(max_size=40))
 def test_whatever_a_crash_leaves_of_the_last_line_the_others_stand(tmp_path: Path, cut: int, junk: bytes) -> None:
     file = tmp_path / "outcomes"

@@ -125,8 +125,8 @@ async def test_a_bare_socket(server: Server, domains: NatsBus, tmp_path: Path) -
         what, subject = text.split()
         match what:
             case "hear":
+                hearing.append(subject)
                 writer.write(f"SUB {subject} {next(numbers)}\r\nPING\r\n".encode())
-                viewer.lines.append(f"hears {subject}")
             case "say":
                 writer.write(f"PUB {subject} 1\r\nx\r\n".encode())
             case "ask":
@@ -134,6 +134,7 @@ async def test_a_bare_socket(server: Server, domains: NatsBus, tmp_path: Path) -
                 writer.write(f"PUB {subject} _INBOX.view.bare 2\r\n{{}}\r\n".encode())
 
     asked: list[str] = []
+    hearing: list[str] = []
     viewer = Viewer(order)
 
     async def listen() -> None:
@@ -144,6 +145,10 @@ async def test_a_bare_socket(server: Server, domains: NatsBus, tmp_path: Path) -
                 viewer.lines.append(f"answer {asked[-1]} {data}" if parts[2] == "1" else f"heard {parts[1]} {data}")
             elif parts[0] == "-ERR":
                 viewer.lines.append(f"refused {line}")
+            elif parts[0] == "PONG":  # the server has taken in the subscription before it, or refused it
+                viewer.lines.append(f"hears {hearing.pop(0)}")
+            elif parts[0] == "PING":
+                writer.write(b"PONG\r\n")
 
     listening = asyncio.create_task(listen())
     await check(viewer, domains)

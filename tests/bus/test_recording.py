@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenmesh.bus.errors import RecordingError
@@ -24,6 +24,7 @@ payloads = st.binary(max_size=40) | st.builds(
 )
 
 
+@settings(deadline=None)
 @given(data=payloads, time=st.floats(0, 2e9))
 def test_a_record_gives_back_every_byte(data: bytes, time: float) -> None:
     line = Record.of(time, "xen.v1.h.store.1.data", data).line()

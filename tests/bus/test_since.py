@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenmesh.bus.errors import Refused
@@ -14,6 +14,7 @@ from xenmesh.schemas.envelope import encode
 from xenmesh.schemas.request import Since
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(2, 100_000), max_size=30), limit=st.integers(1, 12))
 def test_pages_hold_every_event_once_in_order_and_none_is_too_large(sizes: list[int], limit: int) -> None:
     kept = [Kept(3 * n + 1, float(n), "xen.v1.h.evt.a.b", b'"' + b"x" * (size - 2) + b'"') for n, size in enumerate(sizes)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenmesh.bus.snapshot import Cut, Cuts, OpenCut
@@ -33,6 +33,7 @@ def read(cut: OpenCut, owner: str | None = None) -> list[str]:
     return paths
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.lists(st.integers(0, 300), max_size=8), max_size=6), size=st.integers(1, 800), start=st.integers(0, 20)
 )

@@ -1,7 +1,7 @@
 """The lines of NATS's protocol that we write and read ourselves."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenmesh.bus.errors import BadSubject
@@ -59,6 +59,7 @@ def test_blocks_without_headers(block: bytes) -> None:
     assert parse_headers(block) is None
 
 
+@settings(deadline=None)
 @given(st.binary() | st.binary().map(lambda tail: b"NATS/1.0" + tail))
 def test_any_block_is_read_without_raising(block: bytes) -> None:
     headers = parse_headers(block)
@@ -71,6 +72,7 @@ _NAMES = st.from_regex(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,20}", fullmatch=True).fil
 _VALUES = st.text().filter(str.isprintable).map(str.strip)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_NAMES, _VALUES, min_size=1), st.binary())
 def test_headers_come_back_as_they_went(headers: dict[str, str], data: bytes) -> None:
     command = encode_publish("a", "", headers, data)

@@ -1,8 +1,9 @@
 import contextlib
+from collections.abc import Callable
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenmesh.schemas import EVENTS
@@ -74,6 +75,25 @@ def test_an_item_never_raises(data: bytes, tag: str) -> None:
     assert got.type == tag
 
 
+@pytest.mark.parametrize("read", [decode, decode_state])
+@pytest.mark.parametrize("closed", [0, 100_000])
+def test_what_is_nested_too_deeply_is_no_envelope(read: Callable[..., object], closed: int) -> None:
+    with pytest.raises(msgspec.DecodeError, match="nested too deeply"):
+        read(b'{"host":"h","event":' + b"[" * 100_000 + b"]" * closed + b"}", EVENTS)
+
+
+@pytest.mark.parametrize("start", [b'{"type":"store.changed","domid":', b'{"later":', b'{"type":"none","later":'])
+def test_an_item_nested_too_deeply_is_unknown_with_its_reason(start: bytes) -> None:
+    data = start + b"[" * 100_000
+
+    got = decode_item(data, EVENTS)
+
+    assert isinstance(got, Unknown)
+    assert got.why == "nested too deeply"
+    assert got.raw == data
+
+
+@settings(deadline=None)
 @given(st.binary())
 def test_arbitrary_bytes_are_at_worst_unknown(data: bytes) -> None:
     got = decode_item(data, EVENTS)

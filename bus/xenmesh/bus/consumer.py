@@ -386,7 +386,7 @@ class Follower(AsyncIterator[Followed]):
         asked = request.Snapshot(owner=self._owner)
         while True:
             page = await ask(self._bus, self._host, self._name, "snapshot", asked, SnapshotPage, timeout=self._timeout)
-            items.extend(_item(bytes(raw)) for raw in page.items)
+            items.extend(envelope.decode_item(bytes(raw), EVENTS) for raw in page.items)
             if self._deaf:
                 return None
             if page.next is None:
@@ -523,13 +523,6 @@ def _result(message: Message, subject: str, kind: type[R]) -> R:
 @cache
 def _decoder(kind: type[R]) -> msgspec.json.Decoder[Outcome[R]]:
     return msgspec.json.Decoder(Outcome[kind])  # type: ignore[valid-type]
-
-
-def _item(data: bytes) -> Item:
-    try:
-        return envelope.decode_item(data, EVENTS)
-    except RecursionError:
-        return Unknown(type="", why="nested too deeply", raw=data)
 
 
 _heartbeat = msgspec.json.Decoder(service.Heartbeat)

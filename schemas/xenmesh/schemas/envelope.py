@@ -105,9 +105,9 @@ def decode(data: bytes, types: Mapping[str, type[Event]]) -> Envelope[Item]:
     An event whose type is unknown or whose facts are malformed comes as `Unknown`, in its place in the order.
 
     Raises:
-        msgspec.DecodeError: the envelope itself is not one.
+        msgspec.DecodeError: the envelope itself is not one, or something in it is nested too deeply to be passed over.
     """
-    raw = _envelope.decode(data)
+    raw = _read(_envelope, data)
     return Envelope(
         host=raw.host,
         service=raw.service,
@@ -120,8 +120,8 @@ def decode(data: bytes, types: Mapping[str, type[Event]]) -> Envelope[Item]:
 
 
 def decode_state(data: bytes, types: Mapping[str, type[Event]]) -> State[Item]:
-    """The state in ``data``, as `decode` reads an event."""
-    raw = _state.decode(data)
+    """The state in ``data``, as `decode` reads an event; raises what it raises."""
+    raw = _read(_state, data)
     return State(
         host=raw.host,
         service=raw.service,
@@ -135,8 +135,8 @@ def decode_state(data: bytes, types: Mapping[str, type[Event]]) -> State[Item]:
 def decode_item(data: bytes, types: Mapping[str, type[Event]]) -> Item:
     """One tagged object: an item of a snapshot, or the ``event`` of an envelope. Never raises for what a peer may send."""
     try:
-        tag = _tag.decode(data).type
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        tag = _read(_tag, data).type
+    except msgspec.DecodeError as error:
         return Unknown(type="", why=str(error), raw=data)
     kind = types.get(tag)
     if kind is None:
@@ -145,6 +145,16 @@ def decode_item(data: bytes, types: Mapping[str, type[Event]]) -> Item:
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
-        return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _read(decoder, data)
+    except msgspec.DecodeError as error:
         return Unknown(type=tag, why=str(error), raw=data)
+
+
+def _read(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+    """msgspec's two other ways to refuse what a peer sent, told as the one."""
+    try:
+        return decoder.decode(data)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from None
+    except RecursionError:
+        raise msgspec.DecodeError("nested too deeply") from None
