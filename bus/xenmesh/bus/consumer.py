@@ -151,8 +151,7 @@ class Follower(AsyncIterator[Followed]):
         if self._forget is not None:
             self._forget()
             self._forget = None
-        while self._subscriptions:
-            await self._subscriptions.pop().close()
+        await self._unsubscribe()
         self._hold_nothing()
 
     async def __anext__(self) -> Followed:
@@ -223,8 +222,7 @@ class Follower(AsyncIterator[Followed]):
             self._forget = self._bus.on_state(self._heard_state)
         if self._cut_off:
             self._cut_off = False
-            while self._subscriptions:
-                await self._subscriptions.pop().close()
+            await self._unsubscribe()
         if self._subscriptions:
             return
         stream = f"{self._prefix}.{self._stream}"
@@ -233,6 +231,7 @@ class Follower(AsyncIterator[Followed]):
             await self._bus.settle()
         except Forbidden as error:
             if error.subject == stream:
+                await self._unsubscribe()  # deaf, it must not be taken for one that hears nothing
                 raise
         # What else helps may be denied: the read-only account hears no heartbeats, a service not what another says of itself.
         for below, heard in (
@@ -243,6 +242,10 @@ class Follower(AsyncIterator[Followed]):
             if pattern not in self._denied:
                 self._subscriptions.append(await self._bus.subscribe(pattern, heard))
                 await self._settle()
+
+    async def _unsubscribe(self) -> None:
+        while self._subscriptions:
+            await self._subscriptions.pop().close()
 
     async def _settle(self) -> None:
         try:
