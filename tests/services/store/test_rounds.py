@@ -221,9 +221,42 @@ def test_no_lane_takes_more_than_its_share_of_a_round() -> None:
     batch = rig.round()
 
     assert batch.taken == {rig.lane(5): SHARE, rig.lane(6): 1}
-    assert rig.lane(6).put == rig.lane(6).done == 1
+    assert rig.lane(5).behind(rig.rounds.number)
+    assert not rig.lane(6).behind(rig.rounds.number)
+    assert not rig.rounds.passed(rig.rounds.number)
     rig.run()
+    assert rig.rounds.passed(rig.rounds.number)
     assert rig.kept == rig.store.below(GUEST, "/local/domain/6")
+
+
+def test_a_path_that_became_a_walk_is_passed_when_the_walk_ends() -> None:
+    rig = Rig(5)
+    rig.store.write(f"{GUEST}/data/a/b")
+    rig.rounds.walk(rig.lane())
+    rig.run()
+    rig.store.rm(f"{GUEST}/data")
+    rig.store.write(f"{GUEST}/data/a/c")
+    rig.rounds.mark([f"{GUEST}/data"])
+    number = rig.rounds.number
+
+    while not rig.rounds.passed(number):
+        rig.rounds.mark([rig.store.write(f"{GUEST}/name", b"%d" % rig.rounds.number)])
+        rig.round()
+    assert f"{GUEST}/data/a/b" not in rig.kept
+    assert rig.rounds.number < 10
+
+
+def test_what_a_domain_that_went_had_to_read_elsewhere_is_not_passed() -> None:
+    rig = Rig(0, 5)
+    path = rig.store.write("/local/domain/0/backend/vif/5/0/state", b"4")
+    rig.rounds.mark([path])
+    number = rig.rounds.number
+    rig.rounds.close(5)
+
+    assert not rig.rounds.passed(number)
+    rig.run()
+    assert rig.rounds.passed(number)
+    assert rig.kept[path] == b"4"
 
 
 def test_a_round_is_bounded_and_those_left_over_come_first_in_the_next() -> None:
@@ -402,7 +435,7 @@ def test_after_a_loss_nothing_is_left_to_read_and_all_is_to_be_read_whole() -> N
 
     assert rig.rounds.next(0).requests == []
     assert rig.rounds.reading
-    assert rig.lane().put == rig.lane().done == 1
+    assert rig.rounds.passed(rig.rounds.number)
     rig.rounds.walk(rig.lane())
     rig.rounds.walk(rig.lane())
     assert len(rig.lane().walks) == 1

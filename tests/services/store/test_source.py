@@ -19,6 +19,7 @@ from xenmesh.schemas.store import Changed, DomainGone, DomainSeen, Flooding, Rem
 from xenmesh.services.store.config import StoreConfig
 from xenmesh.services.store.model import Model, Resynced
 from xenmesh.services.store.redaction import Redaction
+from xenmesh.services.store.rounds import Batch
 from xenmesh.services.store.source import Source, recorded
 from xenmesh.sim.xenstored.daemon import Daemon
 from xenmesh.sim.xenstored.dialect import C_4_23, OCAML, OCAML_FORK, C, Dialect
@@ -179,6 +180,54 @@ async def test_a_domain_without_hint_is_found_by_listing(xenstored: Xenstored) -
         await eventually(lambda: not mine.model.domids, "its end")
         await mine.source.passed()
         assert mine.kept == await mine.truth()
+
+
+async def test_a_domain_that_comes_back_while_it_is_found_gone_stays_watched(xenstored: Xenstored) -> None:
+    async with observed(xenstored, reconcile=3600.0) as mine:
+        await mine.store.write("/local/domain/5/vm", f"/vm/{A}")
+        await mine.source.passed()
+        ask, again = mine.source._ask, []
+
+        async def ask_then_write(batch: Batch) -> list[object]:
+            answers = await ask(batch)
+            if batch.domids == [5] and isinstance(answers[0], ServerError) and not again:
+                again.append(5)
+                await mine.store.write("/local/domain/5/data/x", "back")
+                await mine.source._store.sync()
+            return answers
+
+        mine.source._ask = ask_then_write  # type: ignore[method-assign]
+        await mine.store.rm("/local/domain/5")
+        await eventually(lambda: mine.kept.get("/local/domain/5/data/x") == b"back", "what came back")
+        assert again == [5]
+        await eventually(lambda: mine.model.domids == {5}, "the domain")
+
+
+async def test_a_barrier_asked_for_while_the_domains_are_listed_waits_for_what_the_listing_missed(xenstored: Xenstored) -> None:
+    async with observed(xenstored, reconcile=3600.0) as mine, anyio.create_task_group() as group:
+        await mine.store.write("/local/domain/5/data/x", "1")
+        await mine.source.passed()
+        directory, meanwhile = mine.source._store.directory, []
+
+        async def list_then_change(path: str) -> list[str]:
+            names = await directory(path)
+            if path == "/local/domain" and not meanwhile:
+                meanwhile.append(path)
+                await mine.store.write("/local/domain/5/data/x", "2")
+                await mine.store.write("/local/domain/6/data/x", "3")
+                group.start_soon(second)
+                await eventually(lambda: len(mine.source._tickets) == 2, "the second barrier")
+            return names
+
+        async def second() -> None:
+            await mine.source.passed()
+            found.append((mine.kept.get("/local/domain/5/data/x"), mine.kept.get("/local/domain/6/data/x")))
+
+        found: list[tuple[bytes | None, bytes | None]] = []
+        mine.source._store.directory = list_then_change  # type: ignore[method-assign]
+        await mine.source.passed()
+        await eventually(lambda: found, "the second barrier to be passed")
+        assert found == [(b"2", b"3")]
 
 
 async def test_a_reboot_has_two_domids_of_one_uuid_for_a_while(xenstored: Xenstored) -> None:

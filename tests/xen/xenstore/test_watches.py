@@ -284,3 +284,29 @@ async def test_a_watch_that_dies_says_why(registry: Registry) -> None:
 
     with pytest.raises(AccessError):
         await watch.changed()
+
+
+async def test_a_reader_may_look_without_waiting_and_be_woken_without_a_key(registry: Registry) -> None:
+    async with WatchSet[str](registry) as watches, anyio.create_task_group() as group:
+        assert watches.poll() is None
+        woken = []
+
+        async def wait() -> None:
+            await watches.wait()
+            woken.append(watches.poll())
+
+        group.start_soon(wait)
+        await eventually(lambda: watches._waiter, "the reader to wait")
+        watches.wake()
+        await eventually(lambda: woken == [None], "it to be woken for nothing")
+
+        await watches.add("a", "/a")
+        await watches.add("gone", "/b")
+        watches.remove("gone")
+        await watches.wait()
+        assert watches.poll() == "a"
+        assert watches.poll() is None
+        watches.take("a")
+        watches.close()
+        await watches.wait()
+        assert watches.poll() is None

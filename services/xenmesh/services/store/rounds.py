@@ -59,10 +59,8 @@ class Lane:
         "capped_due",
         "dirty",
         "domid",
-        "done",
         "key",
         "pending",
-        "put",
         "root",
         "shedding",
         "walked",
@@ -73,8 +71,8 @@ class Lane:
         self.key = key
         self.domid = key if isinstance(key, int) else None
         self.root = f"{DOMAINS}/{key}" if isinstance(key, int) else key
-        self.dirty: dict[str, None] = {}
-        """In the order in which they became dirty."""
+        self.dirty: dict[str, int] = {}
+        """In the order in which they became dirty, each with its number."""
         self.walks: deque[Walk] = deque()
         self.bucket = bucket
         self.shedding: Shedding | None = None
@@ -84,18 +82,13 @@ class Lane:
         """When it was last read whole."""
         self.capped_due: float | None = None
         """When it is to be read whole because its caps leave something out."""
-        self.put = self.done = 0
-        """Dirty paths taken in, and those handed on."""
 
-    def mark(self, path: str) -> None:
-        """Note that the node is to be read."""
-        if path not in self.dirty:
-            self.dirty[path] = None
-            self.put += 1
+    def behind(self, number: int) -> bool:
+        """Whether something that was asked for up to ``number`` is still to be read."""
+        return any(each <= number for each in self.dirty.values()) or any(walk.number <= number for walk in self.walks)
 
     def clear(self) -> None:
         """Forget what is to be read."""
-        self.done += len(self.dirty)
         self.dirty.clear()
         self.walks.clear()
 
@@ -139,6 +132,8 @@ class Rounds:
         """Lanes to watch again, likewise."""
         self.hinted: set[int] = set()
         """Domains that libxl speaks of and that have no lane, likewise."""
+        self.number = 0
+        """Of the dirty path or walk that was last asked for."""
         self._counters = counters
 
     # -- in
@@ -158,22 +153,28 @@ class Rounds:
             lane.clear()
             self._busy.pop(lane, None)
             self._later.pop(lane, None)
-            self.mark(foreign)
+            for path, number in foreign:
+                self._mark(path, number)
 
     def mark(self, paths: Iterable[str]) -> None:
         """These nodes, or something below them, may have changed."""
         for path in sorted(paths):
-            lane = self._lane_of(path)
-            if lane is None or (self._filters and lane.domid is not None and area_of(path)[1] not in self._areas):
-                continue
-            lane.mark(path)
-            if lane.shedding is None:
-                self._busy[lane] = None
+            self.number += 1
+            self._mark(path, self.number)
+
+    def _mark(self, path: str, number: int) -> None:
+        lane = self._lane_of(path)
+        if lane is None or (self._filters and lane.domid is not None and area_of(path)[1] not in self._areas):
+            return
+        lane.dirty.setdefault(path, number)
+        if lane.shedding is None:
+            self._busy[lane] = None
 
     def walk(self, lane: Lane) -> None:
         """Read all of the lane anew; a walk that has not begun does for this too."""
         if not any(walk.whole and not walk.started for walk in lane.walks):
-            lane.walks.append(self._walk(lane, lane.root, whole=True))
+            self.number += 1
+            lane.walks.append(self._walk(lane, lane.root, self.number, whole=True))
             self._counters["source.walks"] += 1
         self._busy[lane] = None
 
@@ -198,6 +199,10 @@ class Rounds:
     def unheard(self) -> bool:
         """Some lane's watch is set, and its first event, which asks for the walk, has not come yet."""
         return any(lane.pending and not lane.walks for lane in self.lanes.values())
+
+    def passed(self, number: int) -> bool:
+        """Whether all that was asked for up to ``number`` was handed on, but for domains that are shed."""
+        return not any(lane.shedding is None and lane.behind(number) for lane in self.lanes.values())
 
     @property
     def reading(self) -> bool:
@@ -249,10 +254,10 @@ class Rounds:
         asked: set[str] = set()
         paths = list(islice(lane.dirty, share))
         for path in paths:
-            del lane.dirty[path]
+            number = lane.dirty.pop(path)
             known = model.knows(path)
             if model.children(path):
-                lane.walks.append(self._walk(lane, path, whole=False))
+                lane.walks.append(self._walk(lane, path, number, whole=False))
             elif not known and model.refuses(path, len(asked)) is not None:
                 self._left_out(lane)
             else:
@@ -335,8 +340,7 @@ class Rounds:
                 walk.absent(path)
             else:
                 walk.found(path, names, self._model)
-        for lane, count in batch.taken.items():
-            lane.done += count
+        for lane in batch.taken:
             if self._model.capped(lane.key):
                 self._left_out(lane)
         for lane in {lane: None for lane, walk, _ in batch.items if walk is not None}:
@@ -352,7 +356,8 @@ class Rounds:
             self._left_out(lane)
         elif path != self._root_of(path) and not self._model.knows(above := parent(path)):
             # It was made between the two reads.
-            lane.mark(above)
+            self.number += 1
+            lane.dirty.setdefault(above, self.number)
             self._busy[lane] = None
 
     def _after_walk(self, lane: Lane, walk: Walk, now: float) -> list[Observation]:
@@ -389,16 +394,15 @@ class Rounds:
         lane.shedding = Shedding(self._config.pace, now, len(lane.dirty))
         foreign = self._foreign(lane)
         lane.clear()
-        for path in foreign:
-            lane.mark(path)
+        lane.dirty.update(foreign)
         self._later[lane] = None
         self.shed.append(lane)
         self._counters["source.floods"] += 1
 
-    def _foreign(self, lane: Lane) -> list[str]:
+    def _foreign(self, lane: Lane) -> list[tuple[str, int]]:
         """What the lane still has to read in trees of others: its backends, which its own walk does not meet."""
-        paths = [*lane.dirty, *(walk.root for walk in lane.walks if not walk.whole)]
-        return [path for path in paths if self._root_of(path) != lane.root]
+        asked = [*lane.dirty.items(), *((walk.root, walk.number) for walk in lane.walks if not walk.whole)]
+        return [(path, number) for path, number in asked if self._root_of(path) != lane.root]
 
     def _left_out(self, lane: Lane) -> None:
         """Something of the lane does not fit: read it whole, at once if that is news, else at a slow pace."""
@@ -434,8 +438,8 @@ class Rounds:
             return "/".join(path.split("/", 4)[:4])
         return next((tree for tree in self._config.trees if covers(tree, path)), path)
 
-    def _walk(self, lane: Lane, path: str, *, whole: bool) -> Walk:
-        return Walk(path, self._areas if lane.domid is not None else _ALL, whole=whole)
+    def _walk(self, lane: Lane, path: str, number: int, *, whole: bool) -> Walk:
+        return Walk(path, self._areas if lane.domid is not None else _ALL, whole=whole, number=number)
 
 
 def value_of(path: str, raw: bytes, redaction: Redaction, limit: int) -> Value:

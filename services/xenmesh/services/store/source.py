@@ -8,12 +8,12 @@ xenstored can do that, and by listing again every few seconds as a net under all
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from math import inf
-from typing import cast
 
 import anyio
 import anyio.lowlevel
@@ -34,7 +34,6 @@ from .config import StoreConfig
 from .model import Flood, Gone, Key, Left, Lost, Model, Observation, Resynced, Told, Value
 from .redaction import Redaction
 from .rounds import DOMAINS, Batch, Lane, Rounds, is_domid
-from .walk import Walk
 
 __all__ = ["Source", "recorded"]
 
@@ -56,14 +55,8 @@ class _Ticket:
     def __init__(self) -> None:
         self.called = anyio.Event()
         self.lost = False
-        self.wanted: list[tuple[Lane, int, tuple[Walk, ...]]] | None = None
-        """Of each lane: how many paths must be done, and which walks."""
-
-    def met(self) -> bool:
-        return self.wanted is not None and all(
-            lane.shedding is not None or (lane.done >= put and not any(walk in lane.walks for walk in walks))
-            for lane, put, walks in self.wanted
-        )
+        self.number: int | None = None
+        """What was asked for up to this number must be handed on; None as long as that is not known."""
 
 
 class Source:
@@ -78,6 +71,7 @@ class Source:
         redaction: Redaction,
         counters: Counter[str],
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._store = store
         self._watches = watches
         self._config = config
@@ -92,7 +86,6 @@ class Source:
         self._unwatched: dict[Key, None] = {}
         """Lanes to watch."""
         self._tickets: list[_Ticket] = []
-        self._sleeping: anyio.CancelScope | None = None
         self._bells: set[str] = set()
         self._counters = counters
 
@@ -130,7 +123,7 @@ class Source:
         self._tickets.append(ticket)
         # A domain may be there that nothing has told of yet.
         self._listing = True
-        self._wake()
+        self._watches.wake()
         await ticket.called.wait()
         if ticket.lost:
             raise Refused.of("store-lost")
@@ -144,6 +137,8 @@ class Source:
             if self._states and (news := self._take_states()):
                 yield news
             self._drain()
+            if self._tickets:
+                self._number_tickets()
             batch = None
             if self._up:
                 try:
@@ -152,8 +147,6 @@ class Source:
                         await self._open_lanes()
                     if self._listing or now >= self._reconciled + self._config.reconcile:
                         await self._list(now)
-                    if self._tickets:
-                        self._mark_tickets()
                     batch = self._rounds.next(now)
                     answers = await self._ask(batch) if batch.requests else []
                 except LinkError:
@@ -169,7 +162,8 @@ class Source:
             if self._up and self._resyncing and not (self._listing or self._unwatched or self._rounds.reading):
                 self._resyncing = False
                 yield [Resynced()]
-            self._call_tickets()
+            if self._tickets:
+                self._call_tickets()
             await self._sleep()
 
     def _begin(self) -> None:
@@ -188,7 +182,7 @@ class Source:
     async def _sleep(self) -> None:
         """Until something is dirty, due, or wanted."""
         due = inf
-        if self._up and not (self._unwatched or self._listing or (self._unmarked and not self._rounds.unheard)):
+        if self._up and not (self._unwatched or self._listing or (self._unnumbered and not self._rounds.unheard)):
             due = min(self._rounds.due(), self._reconciled + self._config.reconcile)
         elif self._up:
             due = -inf
@@ -196,35 +190,25 @@ class Source:
             # Others get their turn: a source that is never idle must not keep the loop to itself.
             await anyio.lowlevel.checkpoint()
             return
-        with anyio.CancelScope(deadline=due) as self._sleeping:
-            self._take(await self._watches.next())
-        self._sleeping = None
-
-    def _wake(self) -> None:
-        if self._sleeping is not None:
-            self._sleeping.cancel()
+        # A cancel scope would do it too, for several times as much.
+        timer = self._loop.call_at(due, self._watches.wake) if due < inf else None
+        try:
+            await self._watches.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     # -- what is dirty
 
     def _drain(self) -> None:
         """Take all that is dirty now, without waiting."""
-        while (key := self._ready()) is not None:
+        while (key := self._watches.poll()) is not None:
             self._take(key)
         if self._rounds.hinted:
             for domid in self._rounds.hinted:
                 self._watch_lane(domid)
             self._rounds.ask_after(self._rounds.hinted)
             self._rounds.hinted.clear()
-
-    def _ready(self) -> Key | None:
-        # One step of `next`: it ends with a key, or would wait.
-        step = self._watches.next()
-        try:
-            step.send(None)
-        except StopIteration as stop:
-            return cast("Key", stop.value)
-        step.close()
-        return None
 
     def _take(self, key: Key) -> None:
         dirty = self._watches.take(key)
@@ -235,7 +219,7 @@ class Source:
             self._unwatched[key] = None
         elif key == BELL:
             self._listing = True
-            self._bells |= dirty.paths
+            self._bells |= {INTRODUCE_DOMAIN, RELEASE_DOMAIN} if dirty.overflow else dirty.paths
         elif (lane := self._rounds.lanes.get(key)) is not None:
             if dirty.initial or dirty.overflow:
                 self._rounds.walk(lane)
@@ -284,6 +268,7 @@ class Source:
         found: list[Observation] = []
         for lane in self._rounds.shed:
             self._watches.remove(lane.key)
+            self._unwatched.pop(lane.key, None)
             found += self._flood(lane, active=True)
         for lane in self._rounds.restored:
             found += self._flood(lane, active=False)
@@ -310,12 +295,13 @@ class Source:
         """List the domains, and ask after those that may stand otherwise than is known."""
         reconciling = now >= self._reconciled + self._config.reconcile
         known = self._model.present
+        # Before it asks: whoever wants a listing meanwhile gets another.
+        bells, self._bells = self._bells, set()
+        self._listing = False
         try:
             listed = {int(name) for name in await self._store.directory(DOMAINS) if is_domid(name)}
         except (ServerError, ListingError):
             listed = set()
-        bells, self._bells = self._bells, set()
-        self._listing = False
         lanes = {key for key in self._rounds.lanes if isinstance(key, int)}
         asked = listed ^ known
         if reconciling:
@@ -334,14 +320,21 @@ class Source:
                 self._unwatched[key] = None
         self._rounds.ask_after(sorted(asked))
 
-    def _settle(self, domids: Iterable[int]) -> list[Observation]:
+    def _settle(self, domids: list[int]) -> list[Observation]:
         """These domains were asked after: watch those that are there, and no others."""
         found: list[Observation] = []
+        if domids:
+            self._drain()
         for domid in domids:
             if domid in self._model.domids:
                 self._watch_lane(domid)
-            elif domid in self._rounds.lanes and not self._model.knows(f"/libxl/{domid}"):
-                found += self._flood(self._rounds.lanes[domid], active=False)
+            elif (lane := self._rounds.lanes.get(domid)) is None or self._model.knows(f"/libxl/{domid}"):
+                continue
+            elif lane.shedding is None and (lane.dirty or lane.walks):
+                # Its watch may have told of it after the question was answered: it may be there again.
+                self._rounds.ask_after([domid])
+            else:
+                found += self._flood(lane, active=False)
                 found += [Left(domid, {})] if self._model.capped(domid) else []
                 self._rounds.close(domid)
                 self._watches.remove(domid)
@@ -355,7 +348,7 @@ class Source:
         async for state in self._store.states():
             if state is not State.UP:
                 self._states.append(state)
-                self._wake()
+                self._watches.wake()
             if first:
                 first = False
                 task_status.started()
@@ -383,18 +376,18 @@ class Source:
     # -- barriers
 
     @property
-    def _unmarked(self) -> bool:
-        return any(ticket.wanted is None for ticket in self._tickets)
+    def _unnumbered(self) -> bool:
+        return any(ticket.number is None for ticket in self._tickets)
 
-    def _mark_tickets(self) -> None:
-        if self._tickets and not (self._listing or self._unwatched or self._rounds.asking or self._rounds.unheard):
+    def _number_tickets(self) -> None:
+        # Right after all that the watches told was taken in, with no wait between: so nothing of before is left out.
+        if not (self._listing or self._unwatched or self._rounds.asking or self._rounds.unheard):
             for ticket in self._tickets:
-                if ticket.wanted is None:
-                    lanes = self._rounds.lanes.values()
-                    ticket.wanted = [(lane, lane.put, tuple(lane.walks)) for lane in lanes if lane.dirty or lane.walks]
+                if ticket.number is None:
+                    ticket.number = self._rounds.number
 
     def _call_tickets(self) -> None:
-        met = [ticket for ticket in self._tickets if ticket.met()]
+        met = [ticket for ticket in self._tickets if ticket.number is not None and self._rounds.passed(ticket.number)]
         for ticket in met:
             self._tickets.remove(ticket)
             ticket.called.set()

@@ -35,9 +35,11 @@ class Walk:
     What it has taken must be applied to the model before it is told by `found` or `absent`.
     """
 
-    def __init__(self, root: str, areas: frozenset[Area], *, whole: bool) -> None:
+    def __init__(self, root: str, areas: frozenset[Area], *, whole: bool, number: int = 0) -> None:
         self.root = root
         self.whole = whole
+        self.number = number
+        """Its place among all that was asked for; the reader's."""
         self.started = False
         self.changes = 0
         """How many nodes were found changed; counted by the reader."""

@@ -151,7 +151,7 @@ class _Entry(Generic[K]):
 class WatchSet(Generic[K]):
     """Many watches, each under a key, and one reader.
 
-    `key = await next()` hands out dirty keys in the order in which they became dirty, each once; `take(key)`, at once or
+    `key = await next()` hands out dirty keys (any but None) in the order in which they became dirty, each once; `take(key)`, at once or
     later, returns what is dirty there and lets the key be handed out again. A key that is not taken goes on collecting, in
     bounded space, and delays no other. `async for key, dirty in watches` does both. One reader at a time.
     """
@@ -213,27 +213,39 @@ class WatchSet(Generic[K]):
         if not entry.queued and not entry.gone:
             entry.queued = True
             self._ready.append(entry)
-            self._wake()
+            self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let a `wait` under way return now."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def next(self) -> K:
         """Wait for a dirty key and return it; then `take` it. Raises DisconnectedError once the set is closed."""
-        while True:
-            while self._ready:
-                entry = self._ready.popleft()
-                if not entry.gone:
-                    entry.handed = True
-                    return entry.key
+        while (key := self.poll()) is None:
             if self._closed:
                 raise DisconnectedError("this set of watches is closed")
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self.wait()
+        return key
+
+    def poll(self) -> K | None:
+        """Return what `next` would without waiting, or None."""
+        while self._ready:
+            entry = self._ready.popleft()
+            if not entry.gone:
+                entry.handed = True
+                return entry.key
+        return None
+
+    async def wait(self) -> None:
+        """Wait until `poll` may have a key, the set is closed, or someone calls `wake`."""
+        if self._ready or self._closed:
+            return
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     def take(self, key: K) -> Dirty:
         """Return what is dirty under `key`, and begin to collect anew. A key that is gone has nothing dirty."""
@@ -264,7 +276,7 @@ class WatchSet(Generic[K]):
         for key in list(self._entries):
             self.remove(key)
         self._ready.clear()
-        self._wake()
+        self.wake()
 
 
 class Watch:
