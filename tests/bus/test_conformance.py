@@ -137,6 +137,24 @@ async def test_settled_means_heard_by_others_and_delivered(net: Net) -> None:
         assert len(heard) == 1
 
 
+async def test_a_ping_comes_back_behind_what_was_said(net: Net) -> None:
+    one, other = await net.join(), await net.join()
+    heard: list[Message] = []
+    await other.subscribe("s", heard.append)
+    await other.ping()
+    await one.publish("s", b"1")
+    await one.ping()
+    await other.settle()
+    assert len(heard) == 1
+    await net.cut()
+    await eventually(lambda: one.state is BusState.LOST, "the loss")
+    with pytest.raises(BusLost):
+        await one.ping()
+    await one.close()
+    with pytest.raises(BusClosed):
+        await one.ping()
+
+
 async def test_of_a_queue_one_hears(net: Net) -> None:
     one, other = await net.join(), await net.join()
     groups: list[list[str]] = [[], [], []]

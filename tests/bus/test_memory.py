@@ -41,7 +41,14 @@ async def test_one_user_may_be_cut_off_alone() -> None:
     one, other = MemoryBus(server, user="one"), MemoryBus(server, user="other")
     server.cut("one")
     assert (one.state, other.state) == (BusState.LOST, BusState.UP)
-    for call in (one.settle(), one.keys(), one.put("domain.a", b""), one.purge("domain.a"), one.request("a", b"", timeout=1)):
+    for call in (
+        one.ping(),
+        one.settle(),
+        one.keys(),
+        one.put("domain.a", b""),
+        one.purge("domain.a"),
+        one.request("a", b"", timeout=1),
+    ):
         with pytest.raises(BusLost):
             await call
     with pytest.raises(NotKept):

@@ -66,6 +66,10 @@ class Bus(ABC):
         """Ask and wait for one answer; raises `errors.NoResponders`, `errors.Timeout`, `errors.BusLost`."""
 
     @abstractmethod
+    async def ping(self) -> None:
+        """One round trip to the server, behind all that was said before; raises `errors.BusLost`. Takes no refusal away from `settle`."""
+
+    @abstractmethod
     async def settle(self) -> None:
         """Wait until the server has taken in all that was published and subscribed, and all it had sent before has reached the handlers."""
 

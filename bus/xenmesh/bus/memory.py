@@ -285,6 +285,12 @@ class MemoryBus(Bus):
         finally:
             await subscription.close()
 
+    async def ping(self) -> None:
+        """As `Bus.ping`."""
+        self._need_up()
+        await asyncio.sleep(0)
+        self._need_up()
+
     async def settle(self) -> None:
         """As `Bus.settle`; raises `errors.BusLost`."""
         self._need_up()

@@ -554,9 +554,8 @@ class NatsBus(Bus):
         if asked is not None:
             asked[1](message)
 
-    async def settle(self) -> None:
-        """As `Bus.settle`; raises Forbidden for a subscription that the server refused to the task that settles, BusLost where the
-        connection goes meanwhile."""
+    async def ping(self) -> None:
+        """As `Bus.ping`: waits 2 s for a lost bus, and for the answer until the connection goes."""
         await self._come_up_soon()
         lost: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         end = self.on_state(lambda _: None if lost.done() else lost.set_result(True))
@@ -568,6 +567,11 @@ class NatsBus(Bus):
         if not pong.done():
             self._check_open()
             raise BusLost(why="the connection went before the server had taken in everything")
+
+    async def settle(self) -> None:
+        """As `Bus.settle`; raises Forbidden for a subscription that the server refused to the task that settles, BusLost where the
+        connection goes meanwhile."""
+        await self.ping()
         while any(subscription.delivery.waiting for subscription in self._subscriptions):
             await anyio.lowlevel.checkpoint()
         self._raise_refusal()

@@ -11,7 +11,7 @@ import importlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -21,7 +21,7 @@ import msgspec
 from anyio import CancelScope
 
 from xenmesh.bus.abc import Bus
-from xenmesh.bus.errors import BusError, Forbidden, KeyFileError
+from xenmesh.bus.errors import BusError, KeyFileError
 from xenmesh.bus.message import BusState
 
 from . import knock
@@ -126,7 +126,7 @@ class Process:
                 return
             self._buses[name] = bus
             stack.callback(bus.on_state(partial(self._bus_changed, name)))
-            self._proofs.append(Proof(name, "the bus", partial(_settle, bus), partial(knock.at_bus, self._config.bus.url)))
+            self._proofs.append(Proof(name, "the bus", bus.ping, partial(knock.at_bus, self._config.bus.url)))
             await run(bus, self._config.services[name], self._context(name))
             if not self._stop.is_set():
                 raise ServiceFailed(name, "ended without being told to")
@@ -224,12 +224,6 @@ class Process:
                     continue
                 _log.info("%s: draining, for %g s at most", received.name, DRAIN)
                 self.stop()
-
-
-async def _settle(bus: Bus) -> None:
-    """The watchdog's round trip over a bus; that the server forbids something is an answer too, and the service's own to find out."""
-    with suppress(Forbidden):
-        await bus.settle()
 
 
 def _only(error: BaseException) -> BaseException:
