@@ -20,6 +20,7 @@ from xenmesh.bus.errors import (
     BinaryTooOld,
     BusError,
     ConfigInvalid,
+    Forbidden,
     PortInUse,
     ServerDied,
     StoreUnwritable,
@@ -186,6 +187,22 @@ async def test_a_server_that_dies_at_start_says_its_last_words(tmp_path: Path) -
     with pytest.raises(ServerDied, match="status 3: nats-server: out of luck"):
         async with Server(settings(tmp_path / "d", binary=binary)):
             pass
+
+
+async def test_what_it_refused_its_clients_is_not_among_its_last_words(tmp_path: Path) -> None:
+    told: list[BusError] = []
+    async with Server(settings(tmp_path), told.append) as server:
+        async with connect(server.url, user="view", host="h1", seed=key_file(tmp_path / "keys", "view")) as bus:
+            await bus.subscribe("xen.v1.h1.store.>", lambda _: None)
+            with pytest.raises(Forbidden):
+                await bus.settle()
+        await eventually(lambda: "Subscription Violation" in server.log_file.read_text(), "the refusal in its log")
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        await eventually(lambda: told, "its death")
+    assert isinstance(told[0], ServerDied)
+    assert "status -9" in told[0].sentence
+    assert "Violation" not in told[0].sentence
 
 
 def test_importable_without_what_the_extra_brings() -> None:

@@ -31,6 +31,7 @@ from typing import Self
 import anyio
 import msgspec
 
+from . import orphan
 from .config import LISTEN, Settings, make_plan, render
 from .errors import (
     BinaryMissing,
@@ -57,6 +58,7 @@ _BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
 _UNWRITABLE = ("permission denied", "read-only file system", "not a directory", "no space left")
 
+_CLIENT = re.compile(r" - [a-z]+:\d+ - ")
 _log = logging.getLogger(__name__)
 
 
@@ -203,6 +205,7 @@ class Server:
             ServerError: one of its kinds; each says what to do. KeyFileError.
         """
         try:
+            await self._succeed()
             await self._start()
             await self._provision()
         except BaseException:
@@ -222,6 +225,17 @@ class Server:
                 await asyncio.wait((self._watch,))
             await self._stop()
 
+    async def _succeed(self) -> None:
+        """End what a killed predecessor left in this directory; a server that somebody answers for stays."""
+        config = self.settings.config_file
+        for running in await anyio.to_thread.run_sync(orphan.find, config):
+            if not running.orphan:
+                whose = f"process {running.owner}" if running.owner else "somebody else, systemd perhaps"
+                why = f"one runs with {config} already (process {running.pid}, started by {whose})"
+                raise ServerError(why=f"{why}; stop that, or choose another directory")
+            _log.warning("ending nats-server %d, whose owner %s is gone", running.pid, running.owner)
+            await orphan.end(running, config)
+
     async def _start(self) -> None:
         binary = await anyio.to_thread.run_sync(write_config, self.settings)
         for old in self._ports_files():
@@ -230,11 +244,11 @@ class Server:
             self._process = await asyncio.create_subprocess_exec(
                 binary,
                 "-c",
-                self.settings.config_file,
+                self.settings.config_file.resolve(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**_ENVIRONMENT, **os.environ},
+                env={**_ENVIRONMENT, **os.environ, orphan.MARK: orphan.mark()},
                 start_new_session=True,  # ^C in a terminal is ours: we close the buses first
             )
         self.starts += 1
@@ -324,6 +338,7 @@ class Server:
             lines = self.log_file.read_text(errors="replace").splitlines()
         except OSError:
             return ""
+        lines = [line for line in lines if not _CLIENT.search(line)]  # what it refuses its clients is no reason to die
         grave = [line for line in lines if "[FTL]" in line or "[ERR]" in line or line.startswith("nats-server:")]
         return "; ".join(re.sub(r"^\[\d+\] \S+ \S+ ", "", line) for line in (grave or lines)[-3:])
 
