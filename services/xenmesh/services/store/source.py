@@ -4,6 +4,9 @@ One reader does everything, in rounds: take what is dirty, ask for it in one pip
 a single change costs one READ and no other hop. Domains are found by listing ``/local/domain`` at the start and whenever xenstored says that
 one came or went, by libxl's ``/libxl/<domid>`` (written before the domain is introduced), by a watch of ``/local/domain`` one level deep where
 xenstored can do that, and by listing again every few seconds as a net under all these.
+
+One thing xenstored tells nobody: a parent made on the way to a node that the same transaction removes again. Such an empty node is found when
+something below it is written, or when its tree is read whole.
 """
 
 from __future__ import annotations
