@@ -1,6 +1,5 @@
 import subprocess
 from pathlib import Path
-from shutil import which
 
 import pytest
 
@@ -21,7 +20,7 @@ def test_every_command_has_a_section() -> None:
     assert all(f".SS xenmesh {name}" in text for name in COMMANDS)
 
 
-@pytest.mark.skipif(which("groff") is None, reason="groff is not installed")
+@pytest.mark.rig("groff")
 def test_groff_has_nothing_to_complain_of() -> None:
     done = subprocess.run(
         ["groff", "-man", "-Tutf8", "-ww", "-z", str(PAGE)], capture_output=True, text=True, timeout=30, check=True

@@ -119,6 +119,9 @@ RIGS = {
     "python3.9": Rig("tests/rigs/get-python3.9 unpacks Debian 11's", _lack_python39),
     "libnats": Rig("apt install libnats-dev", lambda: _header("nats/nats.h"), ("gcc",)),
     "systemd": Rig("apt install systemd", _program("systemd-analyze")),
+    "groff": Rig("apt install groff-base", _program("groff")),
+    "zsh": Rig("apt install zsh", _program("zsh")),
+    "fish": Rig("apt install fish", _program("fish")),
     "lab": Rig(
         "apt install qemu-system-x86 qemu-utils openssh-client debootstrap; then make lab",
         _lack_lab,

@@ -1,7 +1,6 @@
 import os
 import subprocess
 from pathlib import Path
-from shutil import which
 
 import pytest
 
@@ -23,7 +22,7 @@ def test_quotes_are_balanced() -> None:
         assert line.replace("\\'", "").count("'") % 2 == 0, line
 
 
-@pytest.mark.skipif(which("fish") is None, reason="fish is not installed")
+@pytest.mark.rig("fish")
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [

@@ -1,5 +1,4 @@
 import subprocess
-from shutil import which
 
 import pytest
 
@@ -26,7 +25,7 @@ def test_quotes_and_brackets_are_balanced() -> None:
             assert inside.count("[") == inside.count("]") == 1, line
 
 
-@pytest.mark.skipif(which("zsh") is None, reason="zsh is not installed")
+@pytest.mark.rig("zsh")
 def test_zsh_reads_it() -> None:
     done = subprocess.run(["zsh", "-n"], input=render(command_line()), capture_output=True, text=True, timeout=20, check=False)
 
