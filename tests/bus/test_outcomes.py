@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,73 @@ def test_a_full_disk_is_counted_and_the_record_goes_on_in_memory(tmp_path: Path,
     monkeypatch.setattr(os, "fsync", real)
     record.begin(Key("ann", "2"), "digest", 1.0)
     assert Outcomes(file, 1.0).find(Key("ann", "2"), 1.0) is not None
+
+
+def test_memory_holds_places_and_the_file_the_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    record = Outcomes(tmp_path / "outcomes", 0.0)
+    count, outcome = 2000, b'"' + b"x" * 2000 + b'"'
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(count):
+        key = Key("ann", f"{number:036}")
+        record.begin(key, "d" * 64, float(number))
+        record.end(key, outcome, float(number))
+    assert record.find(Key("ann", f"{7:036}"), 8.0) == ("d" * 64, 7.0, outcome)
+    again = Outcomes(tmp_path / "outcomes", float(count))
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (after - before) / count < 2 * 250  # of two records
+    assert again.find(Key("ann", f"{7:036}"), 8.0) == ("d" * 64, 7.0, outcome)
+    assert len(again) == count
+
+
+def test_what_the_file_lacks_is_held_up_to_a_limit_and_written_when_the_disk_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "_HELD", 10)
+    record = Outcomes(None, 0.0)
+    record.begin(Key("ann", "runs"), "d", 0.0)
+    for number in range(20):
+        record.begin(Key("ann", str(number)), "d", 0.0)
+        record.end(Key("ann", str(number)), b"{}", 0.0)
+    assert len(record) == 10
+    assert record.find(Key("ann", "runs"), 0.0) is not None
+    assert record.find(Key("ann", "19"), 0.0) is not None
+    assert record.find(Key("ann", "0"), 0.0) is None
+
+    file = tmp_path / "directory" / "outcomes"
+    file.mkdir(parents=True)
+    record = Outcomes(file, 0.0)
+    record.begin(KEY, "d", 0.0)
+    record.end(KEY, b"{}", 0.0)
+    record.begin(Key("ann", "runs"), "d", 0.0)
+    file.rmdir()
+    record.compact(0.0)
+    assert Outcomes(file, 0.0).find(KEY, 0.0) == ("d", 0.0, b"{}")
+    record.end(Key("ann", "runs"), b"1", 0.0)
+    assert Outcomes(file, 0.0).find(Key("ann", "runs"), 0.0) == ("d", 0.0, b"1")
+
+
+def test_a_command_that_runs_while_the_file_is_written_anew_keeps_its_place(tmp_path: Path) -> None:
+    record = Outcomes(tmp_path / "outcomes", 0.0)
+    record.begin(KEY, "d", 0.0)
+    record.compact(KEPT + 1)
+    record.end(KEY, b"1", KEPT + 1)
+    assert len(record) == 1
+    record.begin(Key("ann", "2"), "d", KEPT + 1)
+    record.end(Key("ann", "2"), b"2", KEPT + 1)
+    assert record.find(Key("ann", "2"), KEPT + 1) == ("d", KEPT + 1, b"2")
+
+
+def test_what_can_no_longer_be_read_was_begun_all_the_same(tmp_path: Path) -> None:
+    record = Outcomes(tmp_path / "outcomes", 0.0)
+    record.begin(KEY, "d", 0.0)
+    record.end(KEY, b"1", 0.0)
+    (tmp_path / "outcomes").write_bytes(b"junk\n")
+    known = record.find(KEY, 1.0)
+    assert known is not None
+    assert (known.digest, known.outcome) == ("", None)
 
 
 def test_a_file_that_cannot_be_read_is_counted(tmp_path: Path) -> None:

@@ -291,6 +291,39 @@ async def test_the_same_id_while_it_runs_attaches_to_it() -> None:
         assert len(world.done) == 1
 
 
+async def test_a_repetition_does_not_wait_behind_busy_handlers() -> None:
+    got: list[dict[str, Any]] = []
+    async with notes(commands=2) as world, anyio.create_task_group() as tasks:
+
+        async def one(request_id: str) -> None:
+            got.append((await world.ask(f"{C}.write", write(request_id)))[0])
+
+        await one("done")
+        world.open = anyio.Event()
+        for request_id in ("a", "b"):
+            tasks.start_soon(one, request_id)
+        await eventually(lambda: world.running == 2, "both handlers to be busy")
+        tasks.start_soon(one, "waits")
+        await eventually(lambda: len(world.service._requests._commands) == 1, "one to wait")
+        await one("done")
+        assert got[0] == got[1]
+        tasks.start_soon(one, "a")
+        await eventually(lambda: world.service.counters["commands.attached"] == 1, "one to attach")
+        assert await world.code(f"{C}.write", write("a", "other")) == "request-reused"
+        assert len(got) == 2
+        world.open.set()
+        await eventually(lambda: len(got) == 6, "all")
+        assert len(world.done) == 4
+
+
+async def test_an_outcome_that_the_disk_does_not_tell_is_unknown_and_not_made_again(tmp_path: Path) -> None:
+    async with notes(tmp_path / "outcomes") as world:
+        assert await world.code(f"{C}.write", write("1")) == "ok"
+        (tmp_path / "outcomes").unlink()
+        assert await world.code(f"{C}.write", write("1")) == "outcome-unknown"
+        assert len(world.done) == 1
+
+
 async def test_one_reply_subject_used_twice_does_it_once() -> None:
     async with notes() as world:
         world.open = anyio.Event()

@@ -2,14 +2,17 @@
 
 A file of JSON lines, appended to and synced: first the intention, before the command is begun, then the outcome, before it is answered. An
 intention without an outcome means that a restart cut it short: nobody knows how far it came. A torn last line is what a crash leaves, and is
-dropped. Methods here block on the disk; `service` calls them in a thread, one at a time.
+dropped. `Outcomes.begin` and `Outcomes.end` block on the disk: they are called in a thread, one at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +27,8 @@ KEPT = 24 * 3600.0
 """Seconds that an outcome is kept, from when the command was begun."""
 
 _SLACK = 1000
+_HELD = 10_000
+_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _log = logging.getLogger(__name__)
 
 
@@ -35,9 +40,11 @@ class Key(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A command that was begun; ``outcome`` None: it runs, or a restart cut it short."""
+    """A command that was begun; ``outcome`` None: it runs, or a restart cut it short, or the disk does not tell."""
 
     digest: str
+    """Empty: the disk does not tell."""
+
     time: float
     outcome: bytes | None
 
@@ -65,7 +72,8 @@ def digest_of(verb: str, request: Command) -> str:
 class Outcomes:
     """The record. ``file`` None: in memory alone.
 
-    When the disk fails (full, read-only), the record goes on in memory and ``unwritten`` counts what the file lacks.
+    What the file holds is read from there: memory has only where, some 100 bytes a command. When the disk fails (full, read-only), the record
+    goes on in memory, for the newest 10,000 commands, and ``unwritten`` counts what the file lacks.
     """
 
     def __init__(self, file: Path | None, now: float) -> None:
@@ -74,94 +82,146 @@ class Outcomes:
         """Lines that could not be read at start."""
 
         self._file = file
-        self._known: dict[Key, Known] = {}
+        self._places: dict[int, int] = {}
+        """Where in the file the newest line of each command is."""
+
+        self._held: dict[Key, Known] = {}
+        """What runs, and what the file lacks."""
+
+        self._oldest = math.inf
         self._lines = 0
+        self._moving = threading.Lock()
+        self._salt = os.urandom(16)
         if file is not None:
             self._load(file)
             self.compact(now)
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._places.keys() | set(map(self._mark, self._held)))
 
     def find(self, key: Key, now: float) -> Known | None:
-        """What is known of that request; None: nothing, or it is too long ago."""
-        known = self._known.get(key)
+        """What is known of that request; None: nothing, or it is too long ago. Reads one line of the file where there is something."""
+        known = self._held.get(key) or self._read(key)
         return None if known is None or now - known.time > KEPT else known
 
     def begin(self, key: Key, digest: str, now: float) -> None:
         """It is about to be carried out."""
-        self._known[key] = Known(digest, now, None)
-        self._append(key, self._known[key])
+        self._held[key] = Known(digest, now, None)
+        self._oldest = min(self._oldest, now)
+        self._append(key, self._held[key])
+        if len(self._held) > _HELD:
+            del self._held[next(key for key, known in self._held.items() if known.outcome is not None)]
 
     def end(self, key: Key, outcome: bytes, now: float) -> None:
         """It has come to that ``outcome`` (JSON). Compacts the file when more than half of it is old."""
-        begun = self._known[key]
-        self._known[key] = Known(begun.digest, begun.time, outcome)
-        self._append(key, self._known[key])
-        if self._lines > 2 * len(self._known) + _SLACK or self._stale(now):
+        begun = self._held[key]
+        self._held[key] = Known(begun.digest, begun.time, outcome)
+        if self._append(key, self._held[key]):
+            del self._held[key]
+        if self._lines > 2 * len(self) + _SLACK or now - self._oldest > KEPT + 3600:
             self.compact(now)
 
     def compact(self, now: float) -> None:
-        """Forget what is older than `KEPT`, and write the file anew."""
-        self._known = {key: known for key, known in self._known.items() if now - known.time <= KEPT}
+        """Forget what is older than `KEPT`, and write the file anew, line by line, with what it lacked."""
+        self._held = {key: known for key, known in self._held.items() if known.outcome is None or now - known.time <= KEPT}
+        self._oldest = min((known.time for known in self._held.values()), default=math.inf)
         if self._file is None:
             return
         fresh = self._file.with_name(self._file.name + ".new")
+        places: dict[int, int] = {}
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with open(fresh, "wb", opener=_private) as out:
-                out.writelines(_line(key, known) for key, known in self._known.items())
+                for place, line in self._walk():
+                    key = Key(line.user, line.id)
+                    if self._places.get(self._mark(key)) == place and key not in self._held and now - line.time <= KEPT:
+                        places[self._mark(key)] = out.tell()
+                        self._oldest = min(self._oldest, line.time)
+                        out.write(msgspec.json.encode(line) + b"\n")
+                for key, known in self._held.items():
+                    places[self._mark(key)] = out.tell()
+                    out.write(_line(key, known))
                 out.flush()
                 os.fsync(out.fileno())
-            fresh.replace(self._file)
+            with self._moving:
+                fresh.replace(self._file)
+                self._places = places
+            self._held = {key: known for key, known in self._held.items() if known.outcome is None}
+            self._lines = len(places)
             _sync_directory(self._file.parent)
-            self._lines = len(self._known)
         except OSError as error:
             self._failed(error)
 
-    def _stale(self, now: float) -> bool:
-        """The oldest is long over: those in front are the oldest, for a dict keeps its order."""
-        oldest = next(iter(self._known.values()))
-        return now - oldest.time > KEPT + 3600
+    def _mark(self, key: Key) -> int:
+        """64 bits that stand for the key, salted so that nobody can make two keys meet; what is read is compared all the same."""
+        text = f"{len(key.user)} {key.user} {key.request_id}".encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=self._salt).digest(), "big")
 
-    def _append(self, key: Key, known: Known) -> None:
+    def _read(self, key: Key) -> Known | None:
+        with self._moving:
+            place = self._places.get(self._mark(key))
+            if place is None or self._file is None:
+                return None
+            try:
+                with self._file.open("rb") as lines:
+                    lines.seek(place)
+                    line = _decoder.decode(lines.readline())
+            except (OSError, *_MALFORMED) as error:
+                _log.error("an outcome cannot be read from %s (%s)", self._file, error)
+                # That it was begun is certain, and it must not be done again.
+                return Known("", math.inf, None)
+        return _known(line) if (line.user, line.id) == key else None
+
+    def _append(self, key: Key, known: Known) -> bool:
         if self._file is None:
-            return
+            return False
         try:
             with open(self._file, "ab", opener=_private) as out:
-                out.write(
-                    (b"\n" if self.unwritten else b"") + _line(key, known)
-                )  # a write that failed may have left half a line
+                if self.unwritten:  # a write that failed may have left half a line
+                    out.write(b"\n")
+                place = out.tell()
+                out.write(_line(key, known))
                 out.flush()
                 os.fsync(out.fileno())
-            self._lines += 1
         except OSError as error:
             self._failed(error)
+            return False
+        self._places[self._mark(key)] = place
+        self._lines += 1
+        return True
 
     def _failed(self, error: OSError) -> None:
         self.unwritten += 1
         _log.error("outcomes are not recorded in %s (%s): a restart will forget them", self._file, error.strerror)
 
+    def _walk(self) -> Iterator[tuple[int, _Line]]:
+        """Every line of the file that can be read, and where it is."""
+        if self._file is None or not self._file.exists():
+            return
+        place, self.dropped = 0, 0
+        with self._file.open("rb") as lines:
+            for data in lines:
+                here, place = place, place + len(data)
+                if data.isspace():
+                    continue
+                try:
+                    yield here, _decoder.decode(data)
+                except _MALFORMED:
+                    self.dropped += 1
+
     def _load(self, file: Path) -> None:
         try:
-            lines = file.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return
+            for place, line in self._walk():
+                self._places[self._mark(Key(line.user, line.id))] = place
         except OSError as error:
             self._failed(error)
             return
-        for data in lines:
-            if not data:
-                continue
-            try:
-                line = _decoder.decode(data)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                self.dropped += 1
-                continue
-            outcome = bytes(line.outcome) or None
-            self._known[Key(line.user, line.id)] = Known(line.digest, line.time, outcome)
         if self.dropped:
             _log.warning("%s: %d lines could not be read and were dropped", file, self.dropped)
+
+
+def _known(line: _Line) -> Known:
+    return Known(line.digest, line.time, bytes(line.outcome) or None)
 
 
 def _line(key: Key, known: Known) -> bytes:

@@ -1,7 +1,7 @@
 """Requests to one service: taken note of as they come, carried out by a bounded number of handlers, each given exactly one outcome.
 
 Three ways lead through: queries and commands have their own handlers, so that neither holds up the other; refusals that need no handler, and
-what must be answered even when all handlers are busy (health, ``$SRV``), go the quick way.
+what must be answered even when all handlers are busy (health, ``$SRV``, a command that was carried out or runs already), go the quick way.
 """
 
 from __future__ import annotations
@@ -208,7 +208,12 @@ class Requests:
             self._quickly(_Asked(message, "", "", time.monotonic()))
 
     def _at_once(self, asked: _Asked) -> bool:
-        return self.draining or (asked.verb in self.instant and not asked.command)
+        return self.draining or (self._repeats(asked) if asked.command else asked.verb in self.instant)
+
+    def _repeats(self, asked: _Asked) -> bool:
+        """A command that runs, or whose outcome is recorded: it needs no handler."""
+        key = Key(asked.user, _request_id(asked.message.data))
+        return key in self._running or self._outcomes.find(key, self._clock()) is not None
 
     def _lane(self, asked: _Asked) -> _Lane[_Asked]:
         return self._commands if asked.command else self._queries
@@ -309,6 +314,9 @@ class Requests:
             answer = self._result(request_id, instant())
         elif self.draining:
             answer = self._failed(request_id, failure("draining", service=self._name))
+        elif asked.command and self._repeats(asked):
+            await self._command(asked, begin=False)
+            return
         else:
             answer = self._failed(request_id, failure("too-busy", service=self._name, waiting=len(self._lane(asked))))
         await self._reply(asked, answer, request_id)
@@ -330,12 +338,12 @@ class Requests:
             with anyio.CancelScope(shield=True):
                 await self._reply(asked, answer, request_id)
 
-    async def _command(self, asked: _Asked) -> None:
+    async def _command(self, asked: _Asked, *, begin: bool = True) -> None:
         request_id = _request_id(asked.message.data)
         try:
             verb, request = self._read(asked)
             key, digest = Key(asked.user, request_id), digest_of(self._full(asked), request)
-            known, mine = self._enter(asked, key, digest)
+            known, mine = self._enter(asked, key, digest, begin=begin)
         except Refused as refused:
             await self._reply(asked, self._failed(request_id, refused.failure), request_id)
         except Exception as error:  # noqa: BLE001 - as in _query
@@ -346,9 +354,12 @@ class Requests:
             elif mine:
                 await self._carry_out(asked, verb, request, key)
 
-    def _enter(self, asked: _Asked, key: Key, digest: str) -> tuple[_Answer | None, bool]:
-        """The recorded answer of that request; or None, and whether it is the first of its id or was attached to the one that runs."""
+    def _enter(self, asked: _Asked, key: Key, digest: str, *, begin: bool) -> tuple[_Answer | None, bool]:
+        """The recorded answer of that request; or None, and whether it is the first of its id, to be carried out now if ``begin``, or was
+        attached to the one that runs."""
         running, known = self._running.get(key), self._outcomes.find(key, self._clock())
+        if running is None and known is not None and not known.digest:
+            raise Refused.of("outcome-unknown", verb=self._full(asked))
         given = running.digest if running is not None else known.digest if known is not None else digest
         if given != digest:
             raise Refused.of("request-reused", request_id=key.request_id)
@@ -359,6 +370,8 @@ class Requests:
             running.replies.append(asked.message.reply)
             return None, False
         if known is None:
+            if not begin:  # it was known when it was heard, and its time ran out since
+                raise Refused.of("too-busy", service=self._name, waiting=len(self._commands))
             self._running[key] = _Running(digest, [asked.message.reply])
             return None, True
         if known.outcome is None:
