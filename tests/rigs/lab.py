@@ -3,14 +3,19 @@
 import compileall
 import os
 import shlex
+import signal
+import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from py_compile import PycInvalidationMode
 
 from rigs.catalogue import TOP
+from rigs.waiting import wait_until
 
 __all__ = ["VENV", "Lab", "own_wheels"]
 
@@ -51,6 +56,24 @@ class Lab:
     def pull(self, source: str, to: Path) -> None:
         """Copy a file or a folder out of Dom0."""
         self._xenlab("pull", source, str(to))
+
+    @contextmanager
+    def tunnel(self, port: int) -> Iterator[int]:
+        """A port of loopback here that leads to ``port`` of Dom0's loopback, while the block runs."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            here = int(free.getsockname()[1])
+        # A connection of its own, with nothing else on it.
+        flags = ["-S", "none", "-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{here}:127.0.0.1:{port}"]
+        through = subprocess.Popen([str(_SCRIPT), "ssh", *flags], stdin=subprocess.DEVNULL, start_new_session=True)
+        try:
+            wait_until(lambda: through.poll() is not None or _listens(here), "the tunnel", within=120)
+            if through.returncode is not None:
+                raise subprocess.CalledProcessError(through.returncode, through.args)
+            yield here
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(through.pid, signal.SIGTERM)
+            through.wait(10)
 
     def guest(self, name: str, **settings: object) -> int:
         """Run a guest and wait until it is up; its domid.
@@ -124,6 +147,11 @@ class Lab:
         loud: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         return _run([str(_SCRIPT), *words], check=check, timeout=timeout, given=given, loud=loud)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _run(
