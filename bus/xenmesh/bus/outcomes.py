@@ -118,7 +118,7 @@ class Outcomes:
         self._held[key] = Known(begun.digest, begun.time, outcome)
         if self._append(key, self._held[key]):
             del self._held[key]
-        if self._lines > 2 * len(self) + _SLACK or now - self._oldest > KEPT + 3600:
+        if self._lines > 2 * len(self._places) + _SLACK or now - self._oldest > KEPT + 3600:
             self.compact(now)
 
     def compact(self, now: float) -> None:
