@@ -11,7 +11,6 @@ may set, or not to that value, is an error that names the file, the key, and wha
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import os
 import tomllib
@@ -280,6 +279,8 @@ def _value(section: str, key: str, kind: object, given: Value) -> object:
 
 
 def _meant(word: str, allowed: Iterable[str]) -> str:
+    import difflib  # needed for an error alone
+
     near = difflib.get_close_matches(word, list(allowed), 1)
     return f" (did you mean {near[0]}?)" if near else ""
 

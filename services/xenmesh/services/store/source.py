@@ -145,7 +145,7 @@ class Source:
             batch = None
             if self._up:
                 try:
-                    now = anyio.current_time()
+                    now = self._loop.time()
                     if self._unwatched:
                         await self._open_lanes()
                     if self._listing or now >= self._reconciled + self._config.reconcile:
@@ -157,7 +157,7 @@ class Source:
                     self._up, batch = False, None
             if batch is not None and batch.requests:
                 yield self._rounds.digest(batch, answers)
-                more = self._rounds.applied(batch, anyio.current_time()) + self._settle(batch.domids)
+                more = self._rounds.applied(batch, self._loop.time()) + self._settle(batch.domids)
                 if more:
                     yield more
             if floods := self._turn_floods():
@@ -189,7 +189,7 @@ class Source:
             due = min(self._rounds.due(), self._reconciled + self._config.reconcile)
         elif self._up:
             due = -inf
-        if due <= anyio.current_time() or self._states:
+        if due <= self._loop.time() or self._states:
             # Others get their turn: a source that is never idle must not keep the loop to itself.
             await anyio.lowlevel.checkpoint()
             return
@@ -232,7 +232,7 @@ class Source:
     # -- watches
 
     def _watch_lane(self, key: Key) -> None:
-        lane = self._rounds.open(key, anyio.current_time())
+        lane = self._rounds.open(key, self._loop.time())
         if key not in self._watches and lane.shedding is None:
             self._unwatched[key] = None
 
