@@ -65,7 +65,7 @@ def test_a_typing_error_is_mended(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["wacth"]) == 2
     assert "Did you mean `xenmesh watch`?" in capsys.readouterr().err
     assert main(["--frob"]) == 2
-    assert "there is no option --frob" in capsys.readouterr().err
+    assert "there is no option --frob here" in capsys.readouterr().err
 
 
 def test_an_unknown_command_cannot_paint(capsys: pytest.CaptureFixture[str]) -> None:

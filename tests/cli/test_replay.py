@@ -50,6 +50,14 @@ def test_one_domain_of_it(file: Path, capsys: pytest.CaptureFixture[str]) -> Non
     ]
 
 
+def test_what_nothing_in_it_is_of(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(file), "web-2"]) == 3
+
+    assert "nothing in" in capsys.readouterr().err
+    assert main(["replay", str(file), "store.*.device"]) == 3
+    assert main(["replay", str(file), "7"]) == 0
+
+
 def test_programs_get_the_recording_again(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(file)]) == 0
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from xenmesh.cli.domains import Domains
 from xenmesh.cli.selection import overlap, parse
 from xenmesh.schemas import domain, service, store
+from xenmesh.schemas.envelope import Unknown
 from xenmesh.schemas.subjects import matches
 
 _TOKEN = st.sampled_from(["a", "b"])
@@ -72,6 +73,21 @@ def test_subject_patterns(domains: Domains) -> None:
     assert [each.name for each in selection.services] == ["store"]
     assert selection.shows("store.5.device", changed("/local/domain/5/device/x", "1"), domains)
     assert not selection.shows("store.5.data", changed("/local/domain/5/data/x", "1"), domains)
+
+
+def test_items_of_a_snapshot_go_by_the_subject_of_their_change(domains: Domains) -> None:
+    selection = parse("store.*.device")
+
+    assert selection.shows(None, changed("/local/domain/5/device/x", "1"), domains)
+    assert not selection.shows(None, changed("/local/domain/5/data/x", "1"), domains)
+    assert not selection.shows(None, store.DomainSeen(domid=5, uuid=UUID, introduced=True, generation=1), domains)
+
+
+def test_what_has_no_subject_is_not_hidden_by_a_pattern(domains: Domains) -> None:
+    selection = parse("store.*.device")
+
+    assert selection.shows(None, Unknown(type="x", why="of a newer release", raw=b"{}"), domains)
+    assert selection.shows(None, domain.Vanished(uuid="not a token!", domid=5), domains)
 
 
 def test_services_and_classes() -> None:

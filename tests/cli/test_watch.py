@@ -74,6 +74,17 @@ async def test_one_domain(house: House, names: Heard) -> None:
     assert names.lines == ["/local/domain/5/data/y"]
 
 
+async def test_a_domain_that_is_not_there_is_waited_for_and_told_of(house: House, names: Heard) -> None:
+    async with house.serve():
+        await house.boot(7, "web-2", OTHER)
+        async with watching(house, names, "web-1"):
+            assert "no domain web-1 yet, it is waited for; there are: web-2" in names.notes
+            await house.boot(5, "web-1")
+            await eventually(lambda: names.lines, "its coming")
+
+    assert not names.printer.cut
+
+
 async def test_it_ends_after_so_many(house: House, names: Heard) -> None:
     async with house.serve():
         await house.boot(5, "web-1")

@@ -90,8 +90,10 @@ def _main(given: list[str]) -> int:
 def _unknown(name: str) -> int:
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     meant = f"Did you mean `xenmesh {near[0]}`?" if near else "`xenmesh --help` lists the commands."
-    kind = "option" if name.startswith("-") else "command"
-    print(f"xenmesh: there is no {kind} {harmless(name)}. {meant}", file=sys.stderr)
+    kind = "command"
+    if name.startswith("-"):
+        kind, meant = "option", "Options come after the command: `xenmesh COMMAND [OPTIONS]`."
+    print(f"xenmesh: there is no {kind} {harmless(name)} here. {meant}", file=sys.stderr)
     return Exit.USAGE
 
 

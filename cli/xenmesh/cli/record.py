@@ -43,6 +43,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "patterns",
         nargs="*",
+        default=[],
         metavar="SUBJECT",
         help="subject patterns below xen.v1.<host> (default: evt.> store.> state.> tele.>)",
     )

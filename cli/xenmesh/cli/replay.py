@@ -80,6 +80,8 @@ async def run(args: argparse.Namespace, out: Printer) -> int:
             f"{args.file}, line {error.facts['line']} is no record: {error.facts['why']}",
             "a recording is made by: xenmesh record FILE",
         ) from None
+    if args.pattern and not player.shown:
+        raise NotFound(f"nothing in {args.file} is of {args.pattern}", f"see all of it: xenmesh replay {args.file}")
     return Exit.CUT if out.cut else Exit.OK
 
 
@@ -99,6 +101,8 @@ class Player:
         self._selection = selection
         self._domains = Domains()
         self._record: Record | None = None
+        self.shown = 0
+        """Events and items that the selection let through."""
 
     def seen(self, records: Iterator[Record]) -> Iterator[Record]:
         """The same records; remembers which one is being said."""
@@ -126,6 +130,7 @@ class Player:
         if not isinstance(item, DomainGone):
             self._domains.apply(item)
         if self._selection.shows(subject, item, self._domains):
+            self.shown += 1
             self._out.line(line_of(envelope.time, item, self._domains, by=envelope.service), record, name_of(item))
         if isinstance(item, DomainGone):
             self._domains.apply(item)
@@ -147,6 +152,7 @@ class Player:
                 item = decode_item(bytes(facts.item), EVENTS)
                 self._domains.apply(item)
                 if self._selection.shows(None, item, self._domains):
+                    self.shown += 1
                     self._out.line(line_of(None, item, self._domains, by=facts.service), record, name_of(item))
             case "gap":
                 self._out.gap(f"the recording has a gap: {facts.why}", record)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xenmesh.schemas import domain, guest, store
-from xenmesh.schemas.envelope import Item
-from xenmesh.schemas.subjects import DECLARATIONS, Declaration, matches
+from xenmesh.schemas.envelope import Item, Unknown
+from xenmesh.schemas.subjects import DECLARATIONS, Declaration, matches, of
 
 from .domains import Domains, is_domid
 
@@ -45,8 +45,9 @@ class Selection:
     """It must be about the domain of that name, domid or uuid."""
 
     def shows(self, subject: str | None, item: Item, domains: Domains) -> bool:
-        """Whether to show it. ``subject`` is that of the event below the host's prefix; None for an item of a snapshot. ``domains`` must not yet have
-        forgotten a domain whose end this is."""
+        """Whether to show it. ``subject`` is that of the event below the host's prefix; None for an item of a snapshot, which goes by the subject
+        under which a change of it would be said. ``domains`` must not yet have forgotten a domain whose end this is."""
+        subject = _subject(item) if subject is None else subject
         if subject is not None and not matches(self.pattern, subject):
             return False
         return self.word is None or _about(item, self.word, domains)
@@ -84,6 +85,16 @@ def parse(text: str) -> Selection:
         streams = ", ".join(dict.fromkeys((*(each.stream for each in DECLARATIONS.values()), "evt.service.>")))
         raise ValueError(f"nothing is said under {text!r}; there are: {streams}")
     return Selection(tuple(each for each in said if each.built), pattern=text)
+
+
+def _subject(item: Item) -> str | None:
+    """None: nothing of that type is said as an event, or it is not known here."""
+    if isinstance(item, Unknown):
+        return None
+    try:
+        return of(item)
+    except (TypeError, ValueError):  # a recording may hold anything
+        return None
 
 
 def _about(item: Item, word: str, domains: Domains) -> bool:

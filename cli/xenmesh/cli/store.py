@@ -14,7 +14,7 @@ from xenmesh.schemas import store
 from xenmesh.schemas.envelope import Envelope, Item
 from xenmesh.schemas.subjects import DECLARATIONS, area_of
 
-from . import times
+from . import numbers, times
 from .commands import below
 from .context import Mesh, add_options, connect
 from .errors import CommandError, NotFound, UsageError
@@ -59,7 +59,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     watch.add_argument("paths", nargs="*", default=["/"], metavar="PATH", help="at or below which (default: everywhere)")
     watch.add_argument("--snapshot", action="store_true", help="first what is there now")
     watch.add_argument("--for", dest="seconds", metavar="TIME", help="end after this time: 30s, 5m")
-    watch.add_argument("-n", "--count", type=int, metavar="N", help="end after N changes")
+    watch.add_argument("-n", "--count", type=numbers.count, metavar="N", help="end after N changes")
     for verb in (ls, read, watch):
         add_output(verb)
         add_options(verb)

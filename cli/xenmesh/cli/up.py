@@ -20,7 +20,7 @@ import msgspec
 from xenmesh.bus.errors import BusError, ServerDied
 from xenmesh.schemas.subjects import DECLARATIONS
 
-from . import times
+from . import numbers, times
 from .context import FILE, Mesh, Running, Target, default_dir, open_bus
 from .errors import CommandError, NotFound, UsageError
 from .exits import Exit
@@ -61,7 +61,9 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where it keeps keys, history and sockets (default: $XDG_RUNTIME_DIR/xenmesh or /tmp/xenmesh-UID)",
     )
-    parser.add_argument("--port", type=int, default=0, metavar="PORT", help="of the bus, on loopback (default: any free one)")
+    parser.add_argument(
+        "--port", type=numbers.port, default=0, metavar="PORT", help="of the bus, on loopback (default: any free one)"
+    )
     parser.add_argument("--sim", action="store_true", help="simulate a host, even where there is Xen")
     add_sim_options(parser)
     parser.add_argument("--for", dest="seconds", metavar="TIME", help="end after this time: 20, 20s, 5m")

@@ -83,7 +83,19 @@ async def run(args: argparse.Namespace, out: Printer) -> int:
                     record = {"service": args.service, "ready": True}
                     out.line((f"{args.service} is ready",), record, args.service)
             return Exit.OK
-    raise TimedOut(f"it did not come about within {args.timeout}")
+    raise TimedOut(f"{_condition(args)}: it did not come about within {args.timeout}")
+
+
+def _condition(args: argparse.Namespace) -> str:
+    """What was waited for, as it was given."""
+    match args.condition:
+        case "domain" | "gone":
+            words = [args.domain]
+        case "key":
+            words = [args.path, *([] if args.value is None else [args.value])]
+        case _:
+            words = [args.service, args.state]
+    return " ".join([args.condition, *words])
 
 
 async def until_domain(mesh: Mesh, out: Printer, word: str) -> None:

@@ -15,13 +15,13 @@ from xenmesh.schemas.request import Since, SincePage
 from xenmesh.schemas.store import DomainGone
 from xenmesh.schemas.subjects import VIEW, below
 
-from . import times
+from . import numbers, times
 from .context import Mesh, add_options, connect
 from .domains import Domains
 from .errors import NotAllowed, UsageError
 from .exits import Exit
 from .lines import line_of, name_of
-from .output import Printer, Style
+from .output import Printer, Style, harmless
 from .output import add_options as add_output
 from .records import event_record, mark
 from .selection import Selection, overlap, parse
@@ -56,7 +56,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--snapshot", action="store_true", help="first show the state as it is")
     parser.add_argument("--for", dest="seconds", metavar="TIME", help="end after this time: 30s, 5m")
-    parser.add_argument("-n", "--count", type=int, metavar="N", help="end after N events")
+    parser.add_argument("-n", "--count", type=numbers.count, metavar="N", help="end after N events")
     add_output(parser)
     add_options(parser)
 
@@ -168,6 +168,8 @@ class Watcher:
             self._domains.clear()
             for item in snapshot.items:
                 self._domains.apply(item)
+            if not again:
+                self._expect_domain()
         if again:
             sentence = f"{service}: events were missed ({snapshot.why}); the state was read again"
             self._gap(service, sentence if self._snapshot else f"{sentence}, see it with --snapshot", why=snapshot.why)
@@ -179,6 +181,15 @@ class Watcher:
                 record = mark("item", {"service": service, "boot": snapshot.boot, "seq": snapshot.seq, "item": item})
                 self._out.line(line_of(None, item, self._domains, by=service), record, name_of(item))
         self._out.text((f"-- {service} as of {snapshot.seq} --",))
+
+    def _expect_domain(self) -> None:
+        """A name may be that of a domain to come, and may be a slip: say which there are."""
+        word = self._selection.word
+        if word is None or self._domains.called(word):
+            return
+        there = ", ".join(each.label for each in list(self._domains.by_domid.values())[:12]) or "none"
+        more = " ..." if len(self._domains.by_domid) > 12 else ""
+        self._out.note(f"there is no domain {harmless(word)} yet, it is waited for; there are: {there}{more}", Style.WARN)
 
     def _event(self, service: str, subject: str, envelope: Envelope[Item]) -> None:
         item = envelope.event
