@@ -68,6 +68,9 @@ PURE       := */xenmesh/schemas/* */xenmesh/xenstore/* */xenmesh/guest/* */bus/o
 comma      := ,
 space      := $(subst ,, )
 
+explore: build/test/rooms  ## the property tests alone, with new examples each time
+	XENMESH_EXPLORE=1 build/test/bin/pytest -q -n auto -m hypothesis --timeout 900 $(ARGS)
+
 bench: build/test/rooms  ## what it costs, against floors of the same run; ONLY=store for a part
 	build/test/bin/python -m bench --only '$(ONLY)' $(ARGS)
 
