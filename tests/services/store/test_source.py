@@ -324,6 +324,21 @@ async def test_a_barrier_says_that_the_store_is_lost(xenstored: Xenstored) -> No
         xenstored.start()
 
 
+async def test_a_barrier_that_meets_the_loss_half_way_is_told_too(xenstored: Xenstored) -> None:
+    async with observed(xenstored) as mine:
+        sync = mine.source._store.sync
+
+        async def sync_then_lose() -> None:
+            await sync()
+            xenstored.kill()
+            await eventually(lambda: mine.said(SourceEvent), "the loss to be said")
+
+        mine.source._store.sync = sync_then_lose  # type: ignore[method-assign]
+        with anyio.fail_after(5), pytest.raises(Refused, match="xenstored does not answer"):
+            await mine.source.passed()
+        xenstored.start()
+
+
 async def test_while_the_store_is_lost_the_source_rests(xenstored_c: Xenstored) -> None:
     async with observed(xenstored_c, reconcile=0.01) as mine:
         mine.source._unwatched["/nowhere"] = None

@@ -123,6 +123,9 @@ class Source:
             await self._store.sync()
         except LinkError as error:
             raise Refused.of("store-lost") from error
+        if self._store.state is State.LOST:
+            # Lost since: those who wait were told already.
+            raise Refused.of("store-lost")
         self._tickets.append(ticket)
         # A domain may be there that nothing has told of yet.
         self._listing = True
