@@ -62,6 +62,17 @@ def fresh(kind: str, before: Steps) -> Store:
     return store
 
 
+def effective(kind: str, before: Steps, steps: Steps) -> Steps:
+    """The steps without the removals that find nothing to remove."""
+    store, kept = fresh(kind, before), []
+    for step in steps:
+        was = content(store)
+        run(store, [step])
+        if step[0] != "rm" or content(store) != was:
+            kept.append(step)
+    return kept
+
+
 @KINDS
 @given(before=STEPS, steps=STEPS)
 def test_an_aborted_transaction_leaves_no_trace(kind: str, before: Steps, steps: Steps) -> None:
@@ -112,7 +123,10 @@ def test_a_commit_is_whole_or_nothing_and_never_tears_a_rivals(kind: str, before
         return
     after = fresh(kind, [*before, *rival])
     if run(after, steps) == said:
-        assert content(store) == content(after)
+        # oxenstored takes no note of a look that found nothing: such a removal is not made again at the commit.
+        expected = fresh(kind, [*before, *rival])
+        run(expected, steps if kind == "c" else effective(kind, before, steps))
+        assert content(store) in (content(after), content(expected))
 
 
 def tree() -> Tree:
