@@ -173,3 +173,13 @@ async def test_two_hundred_followers_that_ask_at_once_all_get_it(mesh: Mesh) -> 
         assert set(events) == {1}
         assert service.counters["cuts"] == 1
         assert service.counters["requests"] > 200 * 10
+
+
+async def test_who_asks_again_and_again_under_one_reply_subject_gets_every_answer(mesh: Mesh) -> None:
+    asker, answers = await mesh.join("operator"), list[Message]()
+    async with mesh.serving("store", [CHANGED]):
+        await asker.subscribe("_INBOX.operator.same", answers.append)
+        await asker.settle()
+        for number in range(70):
+            await asker.publish(f"xen.v1.{HOST}.q.store.health", b"{}", reply="_INBOX.operator.same")
+            await eventually(lambda number=number: len(answers) > number, f"answer {number}")

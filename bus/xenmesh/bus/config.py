@@ -130,7 +130,8 @@ def _user(user: User, public_key: str) -> list[str]:
         f"      subscribe: {{ allow: [{_listed(user.subscribe)}] }}",
     ]
     if user.answers:
-        lines.append('      allow_responses: { max: 64, expires: "2m" }')
+        # Without a count: one that asks again under the same reply subject would lose every so-manieth answer. The time is bound enough.
+        lines.append('      allow_responses: { max: -1, expires: "2m" }')
     return [*lines, "    }", "  }"]
 
 
