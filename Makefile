@@ -49,7 +49,7 @@ check: build/test/rooms  ## formatting, lint, types, arrows between the rooms
 	build/test/bin/ruff format --check -q .
 	build/test/bin/ruff check -q .
 	build/test/bin/mypy --no-error-summary $(foreach room,$(ROOMS),-p xenmesh.$(room))
-	build/test/bin/lint-imports --no-cache | tail -n 4
+	build/test/bin/lint-imports --no-cache --no-logo > build/arrows || { cat build/arrows; exit 1; }
 
 test: check  ## every check and every test but those of the lab
 	XENMESH_WHEELS=1 build/test/bin/pytest -q -n auto $(ARGS)
@@ -78,6 +78,10 @@ ONLY ?=
 
 generate: dev  ## write everything that is generated
 	build/dev/bin/python -m xenmesh.schemas.asyncapi --write schemas/xenmesh/schemas/generated
+	build/dev/bin/xenmesh help --man > deploy/man/xenmesh.1
+	build/dev/bin/xenmesh completion bash > deploy/completions/xenmesh
+	build/dev/bin/xenmesh completion zsh > deploy/completions/_xenmesh
+	build/dev/bin/xenmesh completion fish > deploy/completions/xenmesh.fish
 
 lab:             ## a real Xen Dom0 under QEMU: built where that is due, and running
 	@tests/lab/xenlab build
@@ -86,4 +90,4 @@ lab:             ## a real Xen Dom0 under QEMU: built where that is due, and run
 test-lab: build/test/rooms  ## the tests in the lab's Dom0; boots it, and stops it if it booted it
 	XENMESH_RIGS=required XENMESH_WHEELS=build/wheels build/test/bin/pytest -q -n 0 -m lab tests/lab $(ARGS)
 
-.PHONY: help venv dev up wheels check test coverage generate lab test-lab
+.PHONY: help venv dev up wheels check test coverage explore bench generate lab test-lab

@@ -234,7 +234,7 @@ class Follower(AsyncIterator[Followed]):
         ):
             pattern = f"{self._prefix}.{below}"
             if pattern not in self._denied:
-                self._subscriptions.append(await self._bus.subscribe(pattern, heard))
+                self._subscriptions.append(await self._bus.subscribe(pattern, heard, on_cut=self._was_cut))
                 await self._settle()
 
     async def _unsubscribe(self) -> None:

@@ -62,7 +62,8 @@ class Emission:
         """Publish what has a place, in its order. What the bus does not take is counted: consumers see the gap."""
         async with self._sending:
             while self._leaving:
-                subject, data = self._leaving.popleft()
+                # It stays first until it went: one that is cancelled here goes twice rather than not at all.
+                subject, data = self._leaving[0]
                 try:
                     await self._bus.publish(subject, data)
                 except BusLost:
@@ -70,6 +71,7 @@ class Emission:
                 except BusError as error:
                     self._counters["events.lost"] += 1
                     _log.error("an event was lost: %s", error.sentence)
+                self._leaving.popleft()
 
     def newest(self, pattern: str | None) -> int:
         """``seq`` of the newest event of the owners under ``pattern`` (None: of all); 0: none. A pattern of their subjects does as well."""

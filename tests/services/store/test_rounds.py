@@ -512,3 +512,48 @@ def test_whatever_is_written_and_removed_what_is_kept_is_what_the_store_holds(st
     rig.run()
 
     assert rig.kept == rig.store.below(GUEST, "/local/domain/0", "/vm", "/libxl")
+
+
+def test_what_xenstored_fails_to_tell_is_no_death() -> None:
+    rig = Rig(5)
+    rig.store.write(f"{GUEST}/data/x", b"1")
+    rig.rounds.ask_after([5])
+    rig.rounds.walk(rig.lane())
+    rig.run()
+    kept, said = rig.kept, len(rig.events)
+    rig.rounds.ask_after([5])
+    rig.rounds.walk(rig.lane())
+    batch = rig.rounds.next(rig.now)
+    rig.take(rig.rounds.digest(batch, [ServerError.of("ENOMEM") for _ in batch.requests]))
+    rig.take(rig.rounds.applied(batch, rig.now))
+
+    assert rig.kept == kept
+    assert rig.events[said:] == []
+
+    rig.store.write(f"{GUEST}/data/x", b"2")
+    rig.now += rig.config.capped_interval
+    rig.run()
+
+    assert rig.kept[f"{GUEST}/data/x"] == b"2", "it is read again later"
+
+
+def test_a_driver_domain_pays_for_its_own_backends() -> None:
+    rig = Rig(0, 5, 7)
+    rig.rounds.mark([rig.store.write("/local/domain/7/backend/vif/5/0/state", b"4")])
+    rig.rounds.mark([rig.store.write("/local/domain/7/backend/vif/0/0/state", b"4")])
+
+    assert len(rig.lane(7).dirty) == 2
+    assert not rig.lane(5).dirty
+    assert not rig.lane(0).dirty
+
+
+def test_what_does_not_fit_in_a_driver_domain_is_said_of_it() -> None:
+    rig = Rig(5, 7, guest_nodes=4)
+    rig.rounds.mark([rig.store.write(f"/local/domain/7/backend/vif/5/{n}/state", b"4") for n in range(6)])
+    rig.run()
+    rig.now += rig.config.capped_interval
+    rig.run()
+
+    capped = [event for event in rig.events if isinstance(event, Capped)]
+    assert capped
+    assert {event.domid for event in capped} == {7}

@@ -64,7 +64,7 @@ class Context:
     """Say once that the service takes requests."""
 
     status: Callable[[str], None] = _no_line
-    """What the service is doing, as a few words for ``systemctl status``: ``12 domains, last event 3 s ago``. Cheap: call it as you like."""
+    """What the service is doing, as a few words for ``systemctl status``: ``12 domains``. Cheap: call it as you like."""
 
     prove: Callable[[Alive], None] = _no_proof
     """Give the watchdog the service's round trip to xenstored. When it fails, the watchdog asks xenstored itself over a connection of its

@@ -208,7 +208,7 @@ class Process:
             await anyio.sleep(_STATUS_PAUSE)
 
     def _line(self) -> str:
-        """``12 domains, last event 3 s ago; bus up``; each service under its name if there are several."""
+        """``12 domains; bus up``; each service under its name if there are several."""
         several = len(self._lines) > 1
         parts = [f"{name}: {line}" if several else line for name, line in self._lines.items()]
         states = {bus.state.value for bus in self._buses.values()} or {"not connected yet"}

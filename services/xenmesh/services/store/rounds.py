@@ -5,7 +5,8 @@ for another for longer than one round. Rules:
 
 * A node whose children are known is read with all below it: it may have been removed and written anew, and one event is all that shows of it.
 * A node whose parents are not known has them read too: parents made on the way have no event.
-* A change below a driver domain's ``backend/<type>/<N>`` is on N's account, whose frontend brings it about.
+* A change below Dom0's ``backend/<type>/<N>`` is on N's account, whose frontend brings it about. A driver domain pays for its own tree: it is a
+  guest, and could spend another's budget.
 * Answers are handed on in the order of the requests, which is xenstored's own, so an older value never replaces a newer one.
 """
 
@@ -130,6 +131,8 @@ class Rounds:
         """Lanes to unwatch; whoever does it takes them out."""
         self.restored: list[Lane] = []
         """Lanes to watch again, likewise."""
+        self._failing: set[Lane] = set()
+        """Lanes of which xenstored could not tell all, for a reason that is not theirs."""
         self.hinted: set[int] = set()
         """Domains that libxl speaks of and that have no lane, likewise."""
         self.number = 0
@@ -259,7 +262,7 @@ class Rounds:
             if model.children(path):
                 lane.walks.append(self._walk(lane, path, number, whole=False))
             elif not known and model.refuses(path, len(asked)) is not None:
-                self._left_out(lane)
+                self._left_out(self._home(path))
             else:
                 for each in (path,) if known else (*self._unknown_above(path), path):
                     if each not in asked:
@@ -297,17 +300,28 @@ class Rounds:
         found: list[Observation] = []
         each = iter(answers)
         for domid in batch.domids:
-            listed, introduced = not isinstance(next(each), ServerError), next(each) is True
+            node, introduced = next(each), next(each) is True
+            if _failed(node):
+                # Nothing is known of it; the next listing asks again.
+                continue
+            listed = isinstance(node, bytes)
             if not introduced and self._model.introduced(domid) and domid in self.lanes:
                 # xenstored takes a released domain's nodes away, perhaps without an event.
                 self.walk(self.lanes[domid])
             found.append(Domain(domid, listed, introduced))
         for lane, walk, path in batch.items:
-            seen = self._seen(path, next(each))
-            found.append(seen)
+            answer = next(each)
             names: frozenset[str] | None = frozenset()
             if walk is not None:
                 names = self._names(path, next(each))
+            if _failed(answer):
+                # What is known of it stands, until the lane is read again.
+                self._failing.add(lane)
+                batch.names.append(None)
+                continue
+            seen = self._seen(path, answer)
+            found.append(seen)
+            if walk is not None:
                 if names is not None:
                     found.append(Children(path, names))
                 if lane.shedding is not None:
@@ -343,6 +357,10 @@ class Rounds:
         for lane in batch.taken:
             if self._model.capped(lane.key):
                 self._left_out(lane)
+        for lane in self._failing:
+            lane.capped_due = now + self._config.capped_interval
+            self._later[lane] = None
+        self._failing.clear()
         for lane in {lane: None for lane, walk, _ in batch.items if walk is not None}:
             for walk in [walk for walk in lane.walks if walk.done]:
                 lane.walks.remove(walk)
@@ -353,7 +371,7 @@ class Rounds:
         if not there:
             return
         if not self._model.knows(path):
-            self._left_out(lane)
+            self._left_out(self._home(path))
         elif path != self._root_of(path) and not self._model.knows(above := parent(path)):
             # It was made between the two reads.
             self.number += 1
@@ -363,7 +381,7 @@ class Rounds:
     def _after_walk(self, lane: Lane, walk: Walk, now: float) -> list[Observation]:
         if not walk.whole:
             if walk.left:
-                self._left_out(lane)
+                self._left_out(self._home(walk.root))
             return []
         lane.pending = False
         lane.walked = now
@@ -404,8 +422,10 @@ class Rounds:
         asked = [*lane.dirty.items(), *((walk.root, walk.number) for walk in lane.walks if not walk.whole)]
         return [(path, number) for path, number in asked if self._root_of(path) != lane.root]
 
-    def _left_out(self, lane: Lane) -> None:
+    def _left_out(self, lane: Lane | None) -> None:
         """Something of the lane does not fit: read it whole, at once if that is news, else at a slow pace."""
+        if lane is None:
+            return
         lane.capped_due = lane.walked + (self._config.capped_interval if self._model.capped(lane.key) else 0)
         self._later[lane] = None
 
@@ -425,12 +445,19 @@ class Rounds:
     def _lane_of(self, path: str) -> Lane | None:
         parts = path.split("/", 7)
         if parts[1:3] == ["local", "domain"] and len(parts) > 3 and is_domid(parts[3]):
-            if len(parts) > 6 and parts[4] == "backend" and is_domid(parts[6]) and int(parts[6]) in self.lanes:
+            backend = len(parts) > 6 and parts[3] == "0" and parts[4] == "backend"
+            if backend and is_domid(parts[6]) and int(parts[6]) in self.lanes:
                 return self.lanes[int(parts[6])]
             return self.lanes.get(int(parts[3]))
         if parts[1] == "libxl" and len(parts) > 2 and is_domid(parts[2]) and int(parts[2]) not in self.lanes:
             self.hinted.add(int(parts[2]))
         return self.lanes.get(self._root_of(path))
+
+    def _home(self, path: str) -> Lane | None:
+        """The lane whose own walk meets ``path``, and whose caps it is under; not always the one on whose account it is read."""
+        root = self._root_of(path)
+        key: Key = int(root.rsplit("/", 1)[1]) if root.startswith(f"{DOMAINS}/") else root
+        return self.lanes.get(key)
 
     def _root_of(self, path: str) -> str:
         """The root of the tree that is watched and holds ``path``."""
@@ -440,6 +467,11 @@ class Rounds:
 
     def _walk(self, lane: Lane, path: str, number: int, *, whole: bool) -> Walk:
         return Walk(path, self._areas if lane.domid is not None else _ALL, whole=whole, number=number)
+
+
+def _failed(answer: object) -> bool:
+    """Whether xenstored failed to answer, rather than said that there is nothing, or nothing for us."""
+    return isinstance(answer, ServerError) and not isinstance(answer, NotFoundError | AccessError)
 
 
 def value_of(path: str, raw: bytes, redaction: Redaction, limit: int) -> Value:

@@ -143,7 +143,8 @@ async def _take_in(observations: list[Observation], model: Model, service: Servi
             return
         await service.ready()
         context.ready()
-    line = f"{len(model.domids)} domains"
+    count = len(model.domids)
+    line = f"{count} domain{'' if count == 1 else 's'}"
     service.status(line)
     context.status(line)
 

@@ -259,7 +259,13 @@ class Source:
             del self._unwatched[key]
 
     async def _open_bell(self) -> None:
-        await self._watches.add(BELL, INTRODUCE_DOMAIN, RELEASE_DOMAIN)
+        # A loss half way may have left some of them.
+        self._watches.remove(BELL)
+        try:
+            await self._watches.add(BELL, INTRODUCE_DOMAIN, RELEASE_DOMAIN)
+        except ServerError as error:
+            _log.warning("xenstored refuses to tell of domains, which are listed every %s s: %s", self._config.reconcile, error)
+            return
         token = b"depth?"
         try:
             await self._store.ask(Watch("/", token, 0))
@@ -292,6 +298,7 @@ class Source:
             "domain %d %s",
             lane.domid,
             "writes faster than its budget; it is read slowly until it is quiet" if active else "is quiet again",
+            extra={"domain_id": lane.domid, "event": "store.flooding"},
         )
         return [Flood(lane.domid, active, lane.shedding.folded)]
 
@@ -313,6 +320,8 @@ class Source:
         if reconciling:
             self._reconciled = now
             asked |= lanes - known
+            if BELL not in self._watches:
+                self._unwatched[BELL] = None
         if self._resyncing:
             asked |= self._model.domids | listed
         if INTRODUCE_DOMAIN in bells:
