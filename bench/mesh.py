@@ -135,10 +135,10 @@ async def run_mesh(xenstored: Xenstored, *, settings: str = "") -> AsyncIterator
                 await asyncio.wait_for(_ready(notify, daemon), 120)
                 yield Mesh(server, daemon, xenstored)
             finally:
-                notify.close()
                 if daemon.returncode is None:
                     daemon.terminate()
                 await daemon.wait()
+                notify.close()
 
 
 @asynccontextmanager

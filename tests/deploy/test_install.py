@@ -37,6 +37,10 @@ def test_everything_has_its_place(tmp_path):
         "etc/xenmesh/xenmesh.toml",
         "etc/xenmesh/nats/bus.toml",
         "usr/lib/xenmesh/announce",
+        "usr/share/man/man1/xenmesh.1",
+        "usr/share/bash-completion/completions/xenmesh",
+        "usr/share/zsh/vendor-completions/_xenmesh",
+        "usr/share/fish/vendor_completions.d/xenmesh.fish",
         "usr/bin/xenmesh",
         "usr/bin/xenmeshd",
     }

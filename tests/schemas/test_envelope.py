@@ -102,3 +102,8 @@ def test_arbitrary_bytes_are_at_worst_unknown(data: bytes) -> None:
     assert got.raw == data
     with contextlib.suppress(msgspec.DecodeError):
         decode(data, EVENTS)
+
+
+def test_what_is_no_text_is_no_envelope() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode(encode(envelope(CHANGED)).replace(b'"b"', b'"\xff"'), EVENTS)

@@ -403,3 +403,11 @@ def test_a_recorded_snapshot_makes_the_same_state(observations: list[Observation
     feed(replayed, *recorded(items(live)))
 
     assert same(replayed, live)
+
+
+def test_the_missing_are_not_present() -> None:
+    mine = model()
+    feed(mine, Domain(5, True, True), Domain(6, True, True), Lost("gone"), Domain(5, False, False))
+
+    assert mine.domids == {5, 6}
+    assert mine.present == {6}

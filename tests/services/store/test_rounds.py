@@ -557,3 +557,36 @@ def test_what_does_not_fit_in_a_driver_domain_is_said_of_it() -> None:
     capped = [event for event in rig.events if isinstance(event, Capped)]
     assert capped
     assert {event.domid for event in capped} == {7}
+
+
+def test_what_does_not_fit_in_a_tree_that_nobody_reads_is_left() -> None:
+    rig = Rig(5, host_nodes=2)
+    rig.rounds.mark([rig.store.write(f"/local/domain/0/backend/vif/5/{n}/state", b"4") for n in range(6)])
+    rig.run()
+
+    assert rig.rounds.due() == float("inf")
+
+
+def test_a_lane_that_failed_is_not_read_again_before_its_time() -> None:
+    rig = Rig(5)
+    rig.rounds.mark([rig.store.write(f"{GUEST}/data/x", b"1")])
+    batch = rig.rounds.next(rig.now)
+    rig.take(rig.rounds.digest(batch, [ServerError.of("EIO") for _ in batch.requests]))
+    rig.take(rig.rounds.applied(batch, rig.now))
+
+    assert rig.rounds.next(rig.now).requests == []
+    rig.now += rig.config.capped_interval
+    rig.run()
+    assert rig.kept[f"{GUEST}/data/x"] == b"1"
+
+
+def test_a_lane_is_made_once_and_unheard_until_it_is_walked() -> None:
+    rig = Rig(5)
+    assert not rig.rounds.unheard
+
+    lane = rig.rounds.open(9, 0.0)
+
+    assert rig.rounds.open(9, 0.0) is lane
+    assert rig.rounds.unheard
+    rig.rounds.walk(lane)
+    assert not rig.rounds.unheard
