@@ -1,13 +1,13 @@
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from cli.house import HOST, House
+from rigs.nobody import nobody_special
 
 from xenmesh.cli import context
 from xenmesh.cli.context import FILE, Running, default_dir, find, read_running, trusted
@@ -120,19 +120,6 @@ def test_a_broken_file(mesh: Path, options: Options) -> None:
     (mesh / FILE).write_text("{}")
     with pytest.raises(CommandError, match="cannot be read"):
         find(options(dir=str(mesh)))
-
-
-@contextmanager
-def nobody_special() -> Iterator[None]:
-    """Root may read everything: be somebody else for a while."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
 
 
 def test_a_mesh_that_is_not_for_this_user(mesh: Path, options: Options) -> None:
